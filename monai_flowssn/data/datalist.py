@@ -1,0 +1,134 @@
+"""Anybody's own data: images with one mask file per rater, named in a JSON datalist as MONAI uses them."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai_flowssn.data.items import case_name, check_items
+from monai_flowssn.data.splits import SPLITS, split_patients
+from monai_flowssn.transforms.raters import LoadCased
+
+__all__ = ["datalist"]
+
+LISTS = {"train": "training", "val": "validation", "test": "test"}
+Entry = Mapping[str, Any]
+
+
+def datalist(
+    path: str | Path, split: str, *, seed: int = 0, fold: int = 0, on_error: str = "raise"
+) -> list[dict[str, Any]]:
+    """List the cases of one split as items that hold paths; `transforms.LoadCased` reads them.
+
+    The JSON is one list of entries, or has the lists "training" and optionally "validation" and "test"::
+
+        {"training": [{"image": "ct/1.nii.gz", "label": ["a/1.nii.gz", null, "c/1.nii.gz"], "patient": "p1"}, ...]}
+
+    An entry has `image`: a file, a folder of DICOM files, or a list of files (channels); `label`: a list with one file per
+    rater, null where a rater did not annotate the case (in the test split it may be absent: inference); optionally
+    `patient` (by default every case is another patient), `fold`, and `case`, a unique name. Paths are relative to the
+    JSON's folder. NIfTI, PNG, JPEG, NRRD, TIFF, and DICOM are read through MONAI.
+
+    Where the JSON has no validation list, it comes from the training list: the entries of the given `fold`, else a seeded
+    split of the patients, which also gives the test split where no list names it.
+
+    Args:
+        path: the JSON file.
+        split: "train", "val" or "test".
+        seed: of the split of patients.
+        fold: held out for validation where entries have folds.
+        on_error: "raise" checks that every file exists, and leaves a damaged one to `LoadCased`, which names it; "skip"
+            opens every file now and leaves out the cases that do not load, with a warning for each.
+
+    Returns:
+        Items with image (path or list of paths), label (list of the paths that are given), patient, and case.
+    """
+    path = Path(path).expanduser()
+    if split not in SPLITS or on_error not in ("raise", "skip"):
+        raise ValueError(f"Got split='{split}', on_error='{on_error}'; choose one of {SPLITS}, and 'raise' or 'skip'.")
+    items = []
+    for entry in _select(_load(path), split, seed, fold, path):
+        try:
+            items.append(_item(entry, path, split, decode=on_error == "skip"))
+        except ValueError as error:
+            if on_error == "raise":
+                raise
+            warnings.warn(f"Case skipped: {error}", stacklevel=2)
+    return check_items(items, source=path, split=split)
+
+
+def _load(path: Path) -> dict[str, list[Entry]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable JSON file ({error}); give the datalist's own path.") from error
+    lists = content if isinstance(content, dict) else {"training": content}
+    lists = {name: lists[name] for name in LISTS.values() if name in lists}
+    if not lists or not all(isinstance(entry, dict) for entries in lists.values() for entry in entries):
+        raise ValueError(f"{path} holds no datalist; expected a list of entries, or {{'training': [...], ...}}.")
+    return lists
+
+
+def _select(lists: dict[str, list[Entry]], split: str, seed: int, fold: int, path: Path) -> list[Entry]:
+    if LISTS[split] in lists and (split != "train" or "validation" in lists):
+        return lists[LISTS[split]]
+    training = lists.get("training", [])
+    folded = any("fold" in entry for entry in training)
+    if split == "test" and (folded or "validation" in lists):
+        raise ValueError(f"{path} names no test cases; add a list 'test', or use the split 'val'.")
+    if "validation" in lists:
+        return training
+    if folded:
+        return [entry for entry in training if (entry.get("fold") == fold) == (split == "val")]
+    fractions = {"fractions": (0.8, 0.2, 0.0)} if "test" in lists else {}
+    kept = set(split_patients([_patient(entry, path) for entry in training], seed=seed, **fractions)[split])
+    return [entry for entry in training if _patient(entry, path) in kept]
+
+
+def _item(entry: Entry, path: Path, split: str, *, decode: bool) -> dict[str, Any]:
+    case = _case(entry, path)
+    item: dict[Any, Any] = {"image": _existing(entry["image"], path, case)}
+    if "label" in entry or split != "test":
+        item["label"] = _raters(entry, path, case)
+    item |= {"patient": _patient(entry, path), "case": case}
+    if decode:
+        LoadCased()(item)
+    return item
+
+
+def _raters(entry: Entry, path: Path, case: str) -> list[str]:
+    label = entry.get("label") or []
+    raters = [_existing(rater, path, case) for rater in ([label] if isinstance(label, str) else label) if rater]
+    if not raters:
+        raise ValueError(f"{path}: case '{case}' has no rater's mask; list at least one file under 'label'.")
+    return raters
+
+
+def _existing(name: Any, path: Path, case: str) -> Any:
+    if isinstance(name, list):
+        return [_existing(each, path, case) for each in name]
+    file = path.parent / name
+    if not file.exists():
+        raise ValueError(
+            f"{path}: case '{case}' names {file}, which does not exist; paths are relative to the JSON's folder."
+        )
+    return str(file)
+
+
+def _case(entry: Entry, path: Path) -> str:
+    if not entry.get("image"):
+        raise ValueError(
+            f"{path}: the entry {dict(entry)} has no 'image'; name a file, a DICOM folder, or channel files."
+        )
+    first = entry["image"][0] if isinstance(entry["image"], list) else entry["image"]
+    name = Path(first) if not Path(first).is_absolute() else Path(*Path(first).parts[-2:])
+    stem = str(name) if (path.parent / first).is_dir() else re.sub(r"(\.nii)?\.\w+$", "", str(name))
+    return case_name(str(entry.get("case", stem)))
+
+
+def _patient(entry: Entry, path: Path) -> str:
+    return str(entry["patient"]) if "patient" in entry else _case(entry, path)

@@ -1,0 +1,223 @@
+"""LIDC-IDRI slices with the masks of four radiologists, in the three forms in which the field hands them on.
+
+Reference: Armato et al., "The Lung Image Database Consortium (LIDC) and Image Database Resource Initiative (IDRI)",
+Medical Physics 38, 2011.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from monai_flowssn.data.items import check_items, make_item, open_picture, pick_evenly
+from monai_flowssn.data.safe_pickle import load_arrays
+from monai_flowssn.data.splits import SPLITS, split_patients
+
+__all__ = ["lidc"]
+
+HDF5, PICKLE = (".hdf5", ".h5"), (".pickle", ".pkl")
+BLOCK = 512  # slices read at once (about), which bounds the memory beyond the result
+
+
+def lidc(root: str | Path, split: str, *, limit: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+    """List the cases of one split as in-memory items.
+
+    `root` is one of
+
+    - an HDF5 file in the layout of PHiSeg (Baumgartner et al., 2019, arXiv 1906.04045), or a folder that holds exactly
+      one: groups train, val, test with images (n, H, W) uint8 or float in [-0.5, 0.5], labels (n, H, W, R), uids (n,),
+      and optionally slice_ids (n,) and spacing (n,) in mm. The split is the file's own;
+    - the pickle of Stefan Knegt's Probabilistic U-Net: name -> image (H, W) in [0, 1], masks, series_uid. It is read
+      without running any code in it, and split by series, that is by patient but for a few patients with two scans;
+    - a folder tree as exported by Kohl et al. (2019, arXiv 1905.13077): [<split>/]images/<patient>/<name>.png with
+      [<split>/]gt/<patient>/<name>_l0.png to _l3.png (also flat, named <patient>_<name>.png, and with lesions for gt).
+      Without train, val and test folders the patients are split here.
+
+    Whatever the form, grey values are in 0..255: uint8 where the source has 8 bits, else float32.
+
+    Args:
+        root: file or folder as above.
+        split: "train", "val" or "test".
+        limit: at most so many evenly spaced cases, for quick runs.
+        seed: of the split, where the source brings none.
+
+    Returns:
+        Items with image (1, *S), label (R, *S) uint8 (int16 where a rater is -1), patient, and case.
+    """
+    root = Path(root).expanduser()
+    if split not in SPLITS:
+        raise ValueError(f"Got split='{split}'; choose one of {SPLITS}.")
+    if not root.exists():
+        raise ValueError(f"{root} does not exist; give the HDF5 file, the pickle, or the folder of the LIDC data.")
+    if root.is_dir() and any((root / name / "images").is_dir() for name in ("", *SPLITS)):
+        return check_items(_from_folders(root, split, limit, seed), source=root, split=split)
+    path = _only_file(root) if root.is_dir() else root
+    if path.suffix in HDF5:
+        return check_items(_from_hdf5(path, split, limit), source=path, split=split)
+    if path.suffix in PICKLE:
+        return check_items(_from_pickle(path, split, limit, seed), source=path, split=split)
+    raise ValueError(f"{path} is of unknown type; expected one of {HDF5 + PICKLE}, or a folder with images/ and gt/.")
+
+
+def _only_file(folder: Path) -> Path:
+    files = sorted(path for path in folder.iterdir() if path.suffix in HDF5 + PICKLE)
+    if len(files) != 1:
+        raise ValueError(
+            f"{folder} holds {len(files)} data files {[path.name for path in files]} and no images/ folder; "
+            f"leave exactly one {HDF5 + PICKLE} in it, or name the file itself."
+        )
+    return files[0]
+
+
+def _from_hdf5(path: Path, split: str, limit: int | None) -> list[dict[str, Any]]:
+    try:
+        with h5py.File(path, "r") as file:
+            _check_layout(file, path, split)
+            group = file[split]
+            rows = np.array(pick_evenly(range(len(group["images"])), limit), dtype=int)
+            images = _read_rows(group["images"], rows, _image_type(group["images"].dtype, path))
+            labels = _read_rows(group["labels"], rows, np.uint8 if group["labels"].dtype.kind in "bu" else np.int16)
+            uids = group["uids"][:][rows]
+            spacings = group["spacing"][:][rows] if "spacing" in group else np.ones(len(rows))
+            names = _case_names(group, split)
+            _warn_of_leaks(file, path)
+    except OSError as error:
+        raise ValueError(
+            f"{path} is not a whole HDF5 file ({error}); it was probably cut while being copied or written. "
+            "Compare its size with the source, and copy, download or unpack it again."
+        ) from error
+    _scale_to_255(images, path)
+    return [
+        make_item(image[None], label, patient=_text(uid), case=names[row], spacing=float(spacing))
+        # tensors are cut, not arrays: all cases then share one storage, which worker processes share too
+        for image, label, uid, row, spacing in zip(*map(torch.from_numpy, (images, labels)), uids, rows, spacings)
+    ]
+
+
+def _check_layout(file: h5py.File, path: Path, split: str) -> None:
+    if split not in file:
+        raise ValueError(f"{path} has no group '{split}', only {sorted(file)}; expected the groups {SPLITS} of PHiSeg.")
+    group = file[split]
+    missing = {"images", "labels", "uids"} - set(group)
+    if missing:
+        raise ValueError(f"{path}: group '{split}' has {sorted(group)}, lacks {sorted(missing)}; write the file again.")
+    images, labels, uids = (group[name].shape for name in ("images", "labels", "uids"))
+    if len(images) != 3 or len(labels) != 4 or labels[:3] != images or uids != images[:1]:
+        raise ValueError(
+            f"{path}: group '{split}' has images {images}, labels {labels}, uids {uids}; "
+            "expected (n, H, W), (n, H, W, raters), (n,)."
+        )
+    if group["labels"].dtype.kind not in "biu":
+        raise ValueError(f"{path}: labels are {group['labels'].dtype}; store class ids as integers.")
+
+
+def _image_type(dtype: np.dtype, path: Path) -> type:
+    if dtype != np.uint8 and dtype.kind != "f":
+        raise ValueError(f"{path}: images are {dtype}; store uint8, or floats in [-0.5, 0.5] or [0, 1].")
+    return np.uint8 if dtype == np.uint8 else np.float32
+
+
+def _read_rows(dataset: h5py.Dataset, rows: np.ndarray, dtype: type) -> np.ndarray:
+    """Read some rows (n, y, x[, R]) into one array (n, [R,] x, y), block by block."""
+    axes = (0, *range(dataset.ndim - 1, 0, -1))
+    out: np.ndarray = np.empty([len(rows), *(dataset.shape[axis] for axis in axes[1:])], dtype)
+    chunk = dataset.chunks[0] if dataset.chunks else 1
+    step = chunk * max(1, BLOCK // chunk)  # whole chunks: none is decompressed twice
+    for start in range(0, len(dataset), step):
+        first, last = np.searchsorted(rows, [start, start + step])
+        if first < last:
+            out[first:last] = dataset[start : start + step][rows[first:last] - start].transpose(axes)
+    return out
+
+
+def _scale_to_255(images: np.ndarray, path: Path) -> None:
+    """Bring floats in [-0.5, 0.5] (PHiSeg) or [0, 1] to 0..255 in place; uint8 has that range already."""
+    if images.dtype == np.uint8 or not images.size:
+        return
+    low, high, slack = float(images.min()), float(images.max()), 1e-3
+    centred = low >= -0.5 - slack and high <= 0.5 + slack
+    if not centred and not (low >= -slack and high <= 1 + slack):
+        raise ValueError(f"{path}: image values lie in [{low:g}, {high:g}]; expected [-0.5, 0.5], [0, 1], or uint8.")
+    images += 0.5 if centred else 0.0
+    images *= 255.0
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _case_names(group: h5py.Group, split: str) -> list[str]:
+    names = [_text(name) for name in group["slice_ids"][:]] if "slice_ids" in group else []
+    total = len(group["images"])
+    return names if len(set(names)) == total else [f"{split}_{row:05d}" for row in range(total)]
+
+
+def _warn_of_leaks(file: h5py.File, path: Path) -> None:
+    patients = [set(file[name]["uids"][:].tolist()) for name in SPLITS if name in file and "uids" in file[name]]
+    shared = sum(map(len, patients)) - len(set().union(*patients))
+    if shared:
+        warnings.warn(
+            f"{path}: {shared} patients are in more than one split; results will look too good.", stacklevel=4
+        )
+
+
+def _from_pickle(path: Path, split: str, limit: int | None, seed: int) -> list[dict[str, Any]]:
+    data = load_arrays(path)
+    keys = {"image", "masks", "series_uid"}
+    if not isinstance(data, Mapping) or not all(isinstance(v, Mapping) and keys <= v.keys() for v in data.values()):
+        raise ValueError(f"{path} is not the LIDC pickle; expected a dict: name -> dict with {sorted(keys)}.")
+    kept = set(split_patients([_text(entry["series_uid"]) for entry in data.values()], seed=seed)[split])
+    names = [name for name, entry in data.items() if _text(entry["series_uid"]) in kept]
+    return [_from_entry(_text(name), data[name], path) for name in pick_evenly(names, limit)]
+
+
+def _from_entry(name: str, entry: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    image = np.asarray(entry["image"], dtype=np.float32).T[None] * np.float32(255)
+    if not (image.min() >= -0.5 and image.max() <= 255.5):
+        raise ValueError(f"{path}: case '{name}' has image values beyond [0, 1]; this is not the pickle of S. Knegt.")
+    label = _stack([np.asarray(mask) for mask in entry["masks"]], image.shape[1:], f"{path}: case '{name}'")
+    return make_item(image, label, patient=_text(entry["series_uid"]), case=name)
+
+
+def _stack(masks: Sequence[np.ndarray], size: tuple[int, ...], case: str) -> np.ndarray:
+    """Stack the masks (y, x) of the raters of one case into (R, x, y) uint8 of zeros and ones."""
+    sizes = [mask.T.shape for mask in masks]
+    if not sizes or any(each != size for each in sizes):
+        raise ValueError(
+            f"{case}: rater masks of sizes {sizes} for an image of {size}; every mask needs the image's size."
+        )
+    return np.stack([(mask.T > 0).astype(np.uint8) for mask in masks])
+
+
+def _from_folders(root: Path, split: str, limit: int | None, seed: int) -> list[dict[str, Any]]:
+    own_splits = not (root / "images").is_dir()
+    base = root / split if own_splits else root
+    masks = next((base / name for name in ("gt", "lesions") if (base / name).is_dir()), None)
+    if masks is None or not (base / "images").is_dir():
+        raise ValueError(f"{base} needs the folders images/ and gt/ (or lesions/); unpack the archive of that split.")
+    paths = sorted((base / "images").rglob("*.png"))
+    if not own_splits:
+        kept = set(split_patients([_patient_of(path) for path in paths], seed=seed)[split])
+        paths = [path for path in paths if _patient_of(path) in kept]
+    return [
+        _from_pictures(path, masks / path.parent.relative_to(base / "images")) for path in pick_evenly(paths, limit)
+    ]
+
+
+def _patient_of(path: Path) -> str:
+    return path.stem.split("_")[0] if path.parent.name == "images" else path.parent.name
+
+
+def _from_pictures(path: Path, masks: Path) -> dict[str, Any]:
+    image = np.array(open_picture(path).convert("L")).T[None].copy()
+    raters = [rater for i in range(4) if (rater := masks / f"{path.stem}_l{i}.png").exists()]
+    label = _stack([np.asarray(open_picture(rater).convert("L")) for rater in raters], image.shape[1:], str(path))
+    patient = _patient_of(path)
+    case = path.stem if path.stem.startswith(patient) else f"{patient}_{path.stem}"
+    return make_item(image, label, patient=patient, case=case)

@@ -1,0 +1,276 @@
+"""One MLflow run per training, or per evaluation that stands alone."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+import uuid
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from filelock import FileLock
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+from monai.utils import ensure_tuple, is_scalar
+
+from .run_facts import calling_config, file_hash, run_facts, to_yaml
+
+# Defaults for what the user's environment leaves open. MLflow retries for minutes, and reports its use to its makers.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_SECONDS_BETWEEN_FLUSHES = 10.0
+
+
+class MLflowRunHandler:
+    """Log a training with its validations, or an evaluation alone, as one new MLflow run.
+
+    Attach the same handler to the trainer and to its evaluator: the engine that starts first owns the run, the other
+    one writes into it. The run ends as FINISHED, as FAILED on an exception, and as KILLED on Ctrl-C, SIGTERM or when
+    the process ends without a word; the exception goes on. MLflow trouble of any kind costs one warning and never the
+    training. To continue a run, save this handler in the checkpoint and load it before training.
+
+    Args:
+        experiment_name: MLflow experiment, made if there is none.
+        tracking_uri: e.g. ``sqlite:///out/mlflow.db``; the environment variable ``MLFLOW_TRACKING_URI`` wins.
+        params: further parameters, flat.
+        tags: what makes runs comparable: ``method``, ``data``, ``convention``, ``n``. The first two name the run.
+        artifacts: artifact folder -> glob pattern(s) of the files that go there when the run ends.
+        manifest: the data set's manifest; its hash is logged as ``data_fingerprint``.
+        config: the configuration; by default that of the MONAI ``ConfigParser`` which builds this handler, overrides
+            of the command line included.
+        loss_every: log the training loss at every so many iterations.
+        output_transform: ``engine.state.output`` -> loss, or a dict of losses, logged as ``train_<name>``.
+    """
+
+    def __init__(
+        self,
+        experiment_name: str,
+        tracking_uri: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, Any] | None = None,
+        artifacts: Mapping[str, str | Sequence[str]] | None = None,
+        manifest: str | Path | None = None,
+        config: Mapping[str, Any] | None = None,
+        loss_every: int = 10,
+        output_transform: Callable[[Any], Any] = lambda output: output["loss"],
+    ) -> None:
+        self.experiment_name = experiment_name
+        self.tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
+        self.params, self.tags, self.artifacts = dict(params or {}), dict(tags or {}), dict(artifacts or {})
+        self.manifest = manifest
+        self.config = to_yaml(calling_config() if config is None else config)
+        self.loss_every, self.output_transform = loss_every, output_transform
+        self.run_id: str | None = None
+        self._resume_id: str | None = None
+        self._client: Any = None
+        self._owner: Engine | None = None
+        self._orphan: weakref.finalize | None = None
+        self._points: list[tuple[str, Any, int, int]] = []
+        self._flushed = 0.0
+        self._down = self._warned = False
+
+    def state_dict(self) -> dict[str, str | None]:
+        """The id of the run."""
+        return {"run_id": self.run_id or self._resume_id}
+
+    def load_state_dict(self, state_dict: Mapping[str, str | None]) -> None:
+        """Continue the run of :meth:`state_dict` instead of making a new one."""
+        self._resume_id = state_dict["run_id"]
+
+    def attach(self, engine: Engine) -> None:
+        """Follow a trainer or an evaluator; only the first process of a distributed run does."""
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if not distributed or torch.distributed.get_rank() == 0:
+            # Not STARTED: a CheckpointLoader, wherever it stands in the list, has then told which run to continue.
+            engine.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
+
+    def _epoch_started(self, engine: Engine) -> None:
+        if not engine.has_event_handler(self._epoch_completed, Events.EPOCH_COMPLETED):
+            self._listen(engine)
+        if self._owner is None:
+            self._owner, self._down, self._points, self._flushed = engine, False, [], time.monotonic()
+            self._attempt(self._open, engine)
+            self._resume_id = None if self._orphan else self._resume_id
+
+    def _listen(self, engine: Engine) -> None:
+        """Attach the rest behind all other handlers, so that their metrics and files are there to be logged."""
+        if not isinstance(engine, Evaluator):
+            engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.loss_every), self._iteration_completed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
+        engine.add_event_handler(Events.COMPLETED, self._completed)
+        # ignite stops at the first handler that raises (MONAI's do), so ours has to be the first; and where there is
+        # any handler, ignite itself no longer raises, so the last one has to.
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._exception_raised)
+        handlers = engine._event_handlers[Events.EXCEPTION_RAISED]
+        handlers.insert(0, handlers.pop())
+        engine.add_event_handler(Events.EXCEPTION_RAISED, _raise)
+
+    def _iteration_completed(self, engine: Any) -> None:
+        losses = self.output_transform(engine.state.output)
+        losses = losses if isinstance(losses, Mapping) else {"loss": losses}
+        self._add({f"train_{name}": value for name, value in losses.items()}, engine.state.iteration)
+        if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
+            self._attempt(self._flush)
+
+    def _epoch_completed(self, engine: Engine) -> None:
+        self._add(engine.state.metrics, engine.state.epoch)
+        self._attempt(self._flush)
+
+    def _completed(self, engine: Engine) -> None:
+        if engine is self._owner:
+            self._finish("FINISHED")
+
+    def _exception_raised(self, engine: Engine, error: BaseException) -> None:
+        if engine is self._owner:
+            self._finish("FAILED" if isinstance(error, Exception) else "KILLED")
+
+    def _attempt(self, action: Callable[..., Any], *args: Any) -> None:
+        """Do it unless MLflow has failed before; a failure is told once and goes no further."""
+        if self._down:
+            return
+        try:
+            action(*args)
+        except Exception as error:
+            self._down = True
+            if not self._warned:
+                self._warned = True
+                warnings.warn(f"MLflow at {self.tracking_uri} failed; going on without it: {error}", stacklevel=2)
+
+    def _open(self, engine: Engine) -> None:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient  # slow to import, and not needed by processes that do not log
+
+        folder = _sqlite_folder(self.tracking_uri)
+        # MLflow's first use of a database sets it up, and runs that do so at the same time break each other's work.
+        with contextlib.nullcontext() if folder is None else FileLock(folder / ".mlflow.lock", timeout=120):
+            self._client = MlflowClient(tracking_uri=self.tracking_uri)
+            self.run_id = self._continued_run() or self._new_run()
+        # Called when this handler or the process ends without a status; it must not refer to the handler.
+        self._orphan = weakref.finalize(self, _terminate, self._client, self.run_id, "KILLED")
+        _catch_sigterm()
+        fingerprint = {} if self.manifest is None else {"data_fingerprint": file_hash(self.manifest)}
+        self._log_params({**run_facts(engine), **fingerprint, **self.params})
+        if self.config is not None:
+            self._client.log_text(self.run_id, self.config, "config.yaml")
+
+    def _continued_run(self) -> str | None:
+        with contextlib.suppress(Exception):  # a checkpoint may come from another server: then it is a new run
+            if self._resume_id is not None:
+                self._client.update_run(self._resume_id, status="RUNNING")
+                return self._resume_id
+        return None
+
+    def _new_run(self) -> str:
+        parts = [self.tags.get("method"), self.tags.get("data"), time.strftime("%Y%m%d-%H%M%S"), uuid.uuid4().hex[:6]]
+        tags = {"mlflow.source.name": shlex.join(sys.argv), "continues": self._resume_id, **self.tags}
+        run = self._client.create_run(
+            self._experiment_id(),
+            run_name="-".join(str(part) for part in parts if part),
+            tags={name: str(value) for name, value in tags.items() if value is not None},
+        )
+        return run.info.run_id
+
+    def _experiment_id(self) -> str:
+        folder = _sqlite_folder(self.tracking_uri)
+        location = None if folder is None else (folder / "mlruns").as_uri()  # a database holds no files
+        experiment = self._client.get_experiment_by_name(self.experiment_name)
+        if experiment is None:
+            try:
+                return self._client.create_experiment(self.experiment_name, artifact_location=location)
+            except Exception:  # a run that started at the same time may have made it
+                experiment = self._client.get_experiment_by_name(self.experiment_name)
+                if experiment is None:
+                    raise
+        return experiment.experiment_id
+
+    def _log_params(self, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        known = self._client.get_run(self.run_id).data.params  # of a continued run; MLflow refuses other values
+        new = [Param(name, str(value)) for name, value in params.items() if name not in known]
+        for start in range(0, len(new), 100):  # the REST interface takes 100 parameters or 1000 metrics at a time
+            self._client.log_batch(self.run_id, params=new[start : start + 100])
+
+    def _add(self, values: Mapping[str, Any], step: int) -> None:
+        if self._orphan is None:
+            return
+        now = int(time.time() * 1000)
+        for name, value in values.items():
+            if is_scalar(value):  # tensors are read when they are sent: no wait for the device at every step
+                self._points.append((name, value.detach() if isinstance(value, torch.Tensor) else value, now, step))
+
+    def _flush(self) -> None:
+        from mlflow.entities import Metric
+
+        self._flushed = time.monotonic()
+        points = [Metric(name, float(value), now, step) for name, value, now, step in self._points]
+        for start in range(0, len(points), 1000):
+            self._client.log_batch(self.run_id, metrics=points[start : start + 1000])
+        self._points = []
+
+    def _log_artifacts(self) -> None:
+        for folder, patterns in {"data": self.manifest, **self.artifacts}.items():
+            for pattern in ensure_tuple(patterns or ()):
+                for path in sorted(filter(os.path.isfile, glob.glob(str(pattern), recursive=True))):
+                    self._client.log_artifact(self.run_id, path, folder)
+
+    def _finish(self, status: str) -> None:
+        self._owner = None
+        if self._orphan is None:
+            return
+        self._down = False  # one more chance: what a short outage held back is sent now
+        self._attempt(self._flush)
+        self._attempt(self._log_artifacts)
+        self._down = False
+        self._attempt(self._client.set_terminated, self.run_id, status)
+        self._orphan.detach()
+        self._orphan = None
+        _release_sigterm()
+
+
+def _sqlite_folder(uri: str) -> Path | None:
+    if not uri.startswith("sqlite:///"):
+        return None
+    folder = Path(uri.removeprefix("sqlite:///")).resolve().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _terminate(client: Any, run_id: str, status: str) -> None:
+    with contextlib.suppress(Exception):
+        client.set_terminated(run_id, status)
+
+
+def _exit(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)  # unwinds the engine like Ctrl-C does; by default Python dies on the spot
+
+
+def _catch_sigterm() -> None:
+    # Python lets the main thread alone do this; a handler that somebody else has set stays.
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _exit)
+
+
+def _release_sigterm() -> None:
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _exit:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

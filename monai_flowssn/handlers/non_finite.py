@@ -1,0 +1,80 @@
+"""Stop a training whose loss or gradient is no longer a number, and keep the last good state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint, DiskSaver
+from monai.engines import IterationEvents
+from torch.nn.utils import get_total_norm
+
+
+class StopOnNonFinite:
+    """Raise on a non-finite loss or gradient, after saving the weights that came before it.
+
+    The check stands between the backward pass and the optimiser step of MONAI's ``SupervisedTrainer``: the weights are
+    still those of the last good step, and no copy of them is needed. A finite loss can have an infinite gradient, which
+    would ruin the weights one step before the loss shows it, so both are looked at; under a gradient scaler the loss
+    alone, since the scaler skips such steps by itself. With several processes the gradient is already the common one,
+    so all of them stop together.
+
+    Args:
+        save_dir: folder of the checkpoint ``last_good.pt``.
+        save_dict: what to save, as in MONAI's ``CheckpointSaver``.
+    """
+
+    filename = "last_good.pt"
+
+    def __init__(self, save_dir: str | Path, save_dict: Mapping[str, Any]) -> None:
+        self.save_dir, self.save_dict = Path(save_dir), dict(save_dict)
+        self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def attach(self, engine: Any) -> None:
+        """Watch MONAI's trainer ``engine``."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self._remember_buffers)
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._check)
+
+    def _remember_buffers(self, engine: Any) -> None:
+        # Batch normalisation takes a bad batch into its running statistics already in the forward pass.
+        self._buffers = [(buffer, buffer.clone()) for buffer in engine.network.buffers()]
+
+    def _check(self, engine: Any) -> None:
+        loss = engine.state.output["loss"].detach()
+        if not torch.isfinite(loss):
+            self._stop(engine, f"a loss of {loss.item()}")
+        elif not (engine.scaler is not None and engine.scaler.is_enabled()):
+            parameters = [p for group in engine.optimizer.param_groups for p in group["params"]]
+            # The maximum norm: unlike the Euclidean one it cannot overflow on finite gradients.
+            if not torch.isfinite(get_total_norm([p.grad for p in parameters if p.grad is not None], float("inf"))):
+                self._stop(engine, f"a non-finite gradient (loss {loss.item():.4g})")
+
+    def _stop(self, engine: Any, what: str) -> None:
+        for buffer, good in self._buffers:
+            buffer.copy_(good)
+        self._save(engine)
+        raise FloatingPointError(
+            f"Got {what} in epoch {engine.state.epoch}, iteration {engine.state.iteration}, "
+            f"cases {', '.join(_case_ids(engine.state.batch)) or 'unknown'}; training needs finite numbers. "
+            "Check these cases for NaN and extreme intensities, or lower the learning rate or the gradient clip. "
+            f"The state before this step is in {self.save_dir / self.filename}."
+        )
+
+    def _save(self, engine: Engine) -> None:
+        saver = DiskSaver(str(self.save_dir), atomic=True, require_empty=False)
+        Checkpoint(self.save_dict, saver, filename_pattern=self.filename)(engine)
+
+
+def _case_ids(batch: Any) -> list[str]:
+    """Ids of a collated batch, or of a list of items, each once."""
+    items = batch if isinstance(batch, (list, tuple)) else [batch]
+    ids: list[str] = []
+    for item in items:
+        case = item.get("case") if isinstance(item, Mapping) else None
+        if case is None and isinstance(item, Mapping):
+            case = getattr(item.get("image"), "meta", {}).get("filename_or_obj", [])
+        ids += [case] if isinstance(case, str) else list(map(str, case or []))
+    return list(dict.fromkeys(ids))

@@ -1,0 +1,74 @@
+"""How MONAI's engines call a stochastic segmenter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+__all__ = ["DrawInferer", "LossInferer", "cpu_autocast"]
+
+
+def cpu_autocast(device: torch.device) -> torch.autocast:
+    """Return an autocast context to bfloat16 that is active only on a CPU that computes in it.
+
+    MONAI's engines autocast on CUDA alone. On CPUs without bfloat16 instructions it would be emulated, and slower.
+    """
+    fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast("cpu", torch.bfloat16, enabled=fast)
+
+
+class LossInferer(Inferer):
+    """Call ``network(image, masks)`` for training: the loss terms, in the precision that the CPU is fastest in.
+
+    Args:
+        autocast: whether to use bfloat16 where the CPU has it.
+    """
+
+    def __init__(self, *, autocast: bool = True) -> None:
+        super().__init__()
+        self.autocast = autocast
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if not self.autocast:
+            return network(inputs, *args, **kwargs)
+        with cpu_autocast(inputs.device):
+            return network(inputs, *args, **kwargs)
+
+
+class DrawInferer(Inferer):
+    """Draw ``n`` segmentations per image with ``network.sample``.
+
+    Args:
+        n: number of draws N.
+        seed: where given, every call draws with this seed, so that the same image gets the same draws; the global random
+            state is left as it was.
+        autocast: whether to use bfloat16 where the CPU has it.
+
+    Raises:
+        ValueError: if ``n`` is below 1.
+    """
+
+    def __init__(self, n: int = 16, *, seed: int | None = None, autocast: bool = True) -> None:
+        super().__init__()
+        if n < 1:
+            raise ValueError(f"n is {n}; at least one draw is needed: pass n >= 1.")
+        self.n, self.seed, self.autocast = n, seed, autocast
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Return (B, N, K, *S) class probabilities for images (B, C, *S)."""
+        if not self.autocast:
+            return self._sample(inputs, network)
+        with cpu_autocast(inputs.device):
+            return self._sample(inputs, network)
+
+    def _sample(self, inputs: Tensor, network: Any) -> Tensor:
+        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs  # MONAI's MetaTensor costs at every operation
+        if self.seed is None:
+            return network.sample(image, self.n)
+        devices = [inputs.device] if inputs.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(self.seed)
+            return network.sample(image, self.n)

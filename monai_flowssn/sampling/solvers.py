@@ -1,0 +1,54 @@
+"""Solvers of dy/dt = f(t, y) over a time grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from torch import Tensor
+from torchdiffeq import odeint
+
+__all__ = ["SOLVERS", "Solver", "dopri5", "euler", "heun", "midpoint"]
+
+Field = Callable[[Tensor, Tensor], Tensor]
+Solver = Callable[[Field, Tensor, Tensor], Tensor]
+
+
+def euler(field: Field, y: Tensor, grid: Tensor) -> Tensor:
+    """Euler's scheme: order 1, one evaluation per step.
+
+    Args:
+        field: f(t, y) with t a scalar tensor.
+        y: the start, any shape.
+        grid: (T + 1,) ascending times; the first is the time of the start.
+
+    Returns:
+        y at the last time.
+    """
+    for t, end in pairwise(grid):
+        y = y + (end - t) * field(t, y)
+    return y
+
+
+def midpoint(field: Field, y: Tensor, grid: Tensor) -> Tensor:
+    """Midpoint scheme: order 2, two evaluations per step, none at the end of a step. Arguments as of ``euler``."""
+    for t, end in pairwise(grid):
+        half = (end - t) / 2
+        y = y + (end - t) * field(t + half, y + half * field(t, y))
+    return y
+
+
+def heun(field: Field, y: Tensor, grid: Tensor) -> Tensor:
+    """Heun's scheme (trapezoid): order 2, two evaluations per step, one of them at its end. Arguments as of ``euler``."""
+    for t, end in pairwise(grid):
+        slope = field(t, y)
+        y = y + (end - t) / 2 * (slope + field(end, y + (end - t) * slope))
+    return y
+
+
+def dopri5(field: Field, y: Tensor, grid: Tensor) -> Tensor:
+    """Dormand-Prince 5(4) of torchdiffeq, adaptive with tolerance 1e-6; uses the first and the last time of the grid."""
+    return odeint(field, y, grid[[0, -1]], method="dopri5", rtol=1e-6, atol=1e-6)[-1]
+
+
+SOLVERS: dict[str, Solver] = {"euler": euler, "midpoint": midpoint, "heun": heun, "dopri5": dopri5}

@@ -1,0 +1,129 @@
+"""The one interface: a stochastic segmenter is a module that models p(mask | image)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["StochasticSegmenter", "pick_rater"]
+
+
+def pick_rater(masks: Tensor, n: int = 1) -> Tensor:
+    """Choose ``n`` annotations per case, each uniformly from those that exist.
+
+    With ``n > 1`` the choice is without replacement until every annotated rater of the case has been used.
+
+    Args:
+        masks: (B, R, *S) integer, -1 everywhere where a rater did not annotate the case.
+        n: annotations per case.
+
+    Returns:
+        (B, n, *S).
+
+    Raises:
+        ValueError: if all raters of a case are missing.
+
+    Example:
+        >>> pick_rater(torch.tensor([[[[-1]], [[1]]]]))
+        tensor([[[[1]]]])
+    """
+    annotated = masks.flatten(2).amin(dim=2) >= 0  # (B, R)
+    counts = annotated.sum(dim=1, keepdim=True)  # (B, 1)
+    if not counts.all():
+        rows = (counts.squeeze(1) == 0).nonzero().flatten().tolist()
+        raise ValueError(
+            f"cases {rows} of the batch have no rater (all masks are -1); each case needs one: leave them out."
+        )
+    keys = torch.rand(annotated.shape, device=masks.device) - annotated.float()  # annotated ones sort first, shuffled
+    order = keys.argsort(dim=1)  # (B, R)
+    turn = torch.arange(n, device=masks.device) % counts  # (B, n)
+    chosen = order.gather(1, turn)  # (B, n)
+    return masks[torch.arange(len(masks), device=masks.device)[:, None], chosen]
+
+
+class StochasticSegmenter(nn.Module, ABC):
+    """A model of p(mask | image).
+
+    A method states how it learns (``loss``), what its randomness is (``draw_noise``), what it computes once per image
+    (``encode``) and what it computes per draw (``decode``). Everything else is shared: ``sample`` runs the expensive image pass
+    once and decodes in chunks, so that its memory does not grow with the number of draws beyond the output.
+
+    Randomness is an explicit input: the same noise gives the same draws.
+    """
+
+    #: Pixels decoded at once, over batch and draws; bounds the memory of ``sample`` and keeps its work near the cache.
+    pixels_at_once: int = 2**19
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"num_classes is {num_classes}; the background counts as a class: pass 2 or more.")
+        self.num_classes = num_classes
+
+    @abstractmethod
+    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        """Compute the objective.
+
+        Args:
+            image: (B, C, *S).
+            masks: (B, R, *S) integer class ids, -1 everywhere where a rater did not annotate the case.
+
+        Returns:
+            Scalars; ``"loss"`` is to be minimised, the others are for the log.
+        """
+
+    @abstractmethod
+    def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
+        """Return the randomness of ``n`` draws for image (B, C, *S): tensors (B, n, ...)."""
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return what all draws of image (B, C, *S) share: tensors (B, ...)."""
+
+    @abstractmethod
+    def decode(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:
+        """Return one draw (B, K, *S), probabilities, for each row of ``code`` and ``noise``: tensors (B, ...)."""
+
+    def sample(self, image: Tensor, n: int, noise: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Draw segmentations.
+
+        Args:
+            image: (B, C, *S).
+            n: number of draws N.
+            noise: what ``draw_noise(image, n)`` returns; drawn afresh, chunk by chunk, if not given.
+
+        Returns:
+            (B, N, K, *S) class probabilities, summing to 1 over K.
+
+        Raises:
+            ValueError: if ``n`` is below 1 or the noise is for another number of draws.
+        """
+        if n < 1:
+            raise ValueError(f"n is {n}; at least one draw is needed: pass n >= 1.")
+        if noise is not None and any(part.shape[:2] != (len(image), n) for part in noise):
+            shapes = [tuple(part.shape) for part in noise]
+            raise ValueError(
+                f"noise of shapes {shapes}; each must begin with (B, N) = ({len(image)}, {n}): use draw_noise."
+            )
+        code = self.encode(image)
+        chunk = max(1, self.pixels_at_once // (len(image) * image[0, 0].numel()))
+        draws = image.new_empty(len(image), n, self.num_classes, *image.shape[2:], dtype=torch.float32)
+        for start in range(0, n, chunk):
+            stop = min(start + chunk, n)
+            part = self.draw_noise(image, stop - start) if noise is None else tuple(z[:, start:stop] for z in noise)
+            rows = tuple(_each(c, stop - start) for c in code)
+            draws[:, start:stop] = self.decode(rows, tuple(z.flatten(0, 1) for z in part)).unflatten(
+                0, (len(image), -1)
+            )
+        return draws
+
+    def forward(self, image: Tensor, masks: Tensor | None = None) -> dict[str, Tensor] | Tensor:
+        """Return the loss terms where masks (B, R, *S) are given, else one draw (B, K, *S) for image (B, C, *S)."""
+        return self.sample(image, 1).squeeze(1) if masks is None else self.loss(image, masks)
+
+
+def _each(code: Tensor, n: int) -> Tensor:
+    """Repeat every row n times: (B, ...) -> (B * n, ...)."""
+    return code if n == 1 else code[:, None].expand(-1, n, *code.shape[1:]).flatten(0, 1)

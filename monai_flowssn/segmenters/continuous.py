@@ -1,0 +1,128 @@
+"""The continuous-time Flow-SSN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from monai_flowssn.sampling import SOLVERS, VELOCITIES, time_grid
+from monai_flowssn.segmenters.base import StochasticSegmenter, pick_rater
+
+__all__ = ["ContinuousFlowSSN"]
+
+
+class ContinuousFlowSSN(StochasticSegmenter):
+    r"""Flow stochastic segmentation network in continuous time (De Sousa Ribeiro et al. 2025, arXiv 2507.18838, sec. 5.2).
+
+    A large network gives the base, :math:`u | x \sim N(\mu(x), \sigma^2 I)`, once per image. A small one, :math:`\eta`,
+    carries u to a segmentation along an ordinary differential equation. With :math:`y` a one-hot annotation, :math:`t \sim U(0, 1)` and
+    :math:`y_t = (1 - t) u + t y`, training minimises the pixel mean of :math:`-\log \mathrm{softmax}(\eta(y_t, t))_y`.
+    Sampling integrates from :math:`y_0 = u` to :math:`t = 1` along one of two velocities of the same trained network:
+
+    * ``"markov"``: :math:`(\mathrm{softmax}(\eta) - y_t) / (1 - t)`, which carries the base to the learnt distribution exactly;
+    * ``"path"``: :math:`\mathrm{softmax}(\eta) - u` with u the start of the trajectory, as the authors' code does. It takes u for
+      :math:`E[u | y_t]`, so it is biased towards the majority, more so the rarer a mode is.
+
+    Args:
+        base: ``base(image) -> (B, K or 2K, *S)``, any module; 2K outputs are the mean and the log standard deviation of the base.
+            ``None`` is the fixed prior N(0, I); the flow is then conditioned on the image.
+        flow: ``flow(y, t) -> (B, K, *S)`` logits, any module; y has K channels, C more without a base (the image) and K more
+            with ``flow_condition="base"``.
+        num_classes: K, the background included.
+        base_std: standard deviation of the base where ``base`` has K outputs.
+        velocity: which of the two velocities ``sample`` integrates.
+        solver: scheme of the integration; ``"dopri5"`` is adaptive and ignores ``steps`` and ``grid_power``.
+        steps: number of steps T of the fixed-grid solvers.
+        grid_power: p of the time grid :math:`t_i = (i / T)^p`; above 1 it is finer at the start, where modes are decided.
+        flow_condition: ``"base"`` shows the mean of the base to the flow at every time.
+        train_draws: independent (rater, u, t) per image and training step, for one pass of the base; the loss is their mean.
+
+    Raises:
+        ValueError: for an unknown option, ``steps`` below 1, or a network with another number of outputs.
+    """
+
+    def __init__(
+        self,
+        base: nn.Module | None,
+        flow: nn.Module,
+        *,
+        num_classes: int = 2,
+        base_std: float = 1.0,
+        velocity: Literal["markov", "path"] = "markov",
+        solver: Literal["euler", "midpoint", "heun", "dopri5"] = "euler",
+        steps: int = 10,
+        grid_power: float = 2.0,
+        flow_condition: Literal["base"] | None = None,
+        train_draws: int = 1,
+    ) -> None:
+        super().__init__(num_classes=num_classes)
+        _check_option("velocity", velocity, VELOCITIES)
+        _check_option("solver", solver, SOLVERS)
+        _check_option("flow_condition", flow_condition, (None, "base"))
+        if flow_condition == "base" and base is None:
+            raise ValueError("flow_condition='base' without a base; the fixed prior has no mean to show: pass None.")
+        if base_std <= 0 or train_draws < 1:
+            raise ValueError(f"base_std is {base_std}, train_draws {train_draws}; they must be above 0 and at least 1.")
+        time_grid(steps, grid_power)  # refuses bad values here rather than at the first validation
+        self.base, self.flow = base, flow
+        self.base_std, self.velocity, self.solver = base_std, velocity, solver
+        self.steps, self.grid_power = steps, grid_power
+        self.flow_condition, self.train_draws = flow_condition, train_draws
+
+    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        m = self.train_draws
+        mask = pick_rater(masks, m).flatten(0, 1).long()  # (B * m, *S)
+        y = F.one_hot(mask, self.num_classes).movedim(-1, 1).float()  # (B * m, K, *S)
+        loc, scale, *condition = (part.repeat_interleave(m, dim=0) for part in self.encode(image))
+        u = loc + scale * torch.randn_like(loc)
+        # one time in each m-th of [0, 1]: every t is uniform, and a case sees early and late ones
+        t = (torch.rand(len(image), 1, device=image.device) + torch.arange(m, device=image.device) / m).remainder(1)
+        t = t.flatten()  # (B * m,)
+        y_t = torch.lerp(u, y, t.view(-1, *(1,) * (u.ndim - 1)))
+        return {"loss": F.cross_entropy(self._logits(y_t, t, *condition), mask)}
+
+    def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
+        return (torch.randn(len(image), n, self.num_classes, *image.shape[2:], device=image.device),)
+
+    def encode(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return the mean (B, K, *S) and standard deviation of the base, and what else the flow sees, if anything."""
+        if self.base is None:
+            loc = image.new_zeros(len(image), self.num_classes, *image.shape[2:], dtype=torch.float32)
+            return loc, torch.ones_like(loc), image
+        loc = self.base(image).float()
+        if loc.shape[1] not in (self.num_classes, 2 * self.num_classes):
+            raise ValueError(
+                f"the base has {loc.shape[1]} outputs; it needs num_classes = {self.num_classes}, or twice that."
+            )
+        if loc.shape[1] == self.num_classes:
+            scale = torch.full_like(loc, self.base_std)
+        else:
+            loc, log_scale = loc.chunk(2, dim=1)
+            scale = log_scale.clamp(min=math.log(1e-5)).exp()
+        return (loc, scale, loc) if self.flow_condition == "base" else (loc, scale)
+
+    def decode(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:
+        loc, scale, *condition = code
+        u = loc + scale * noise[0]
+
+        def probabilities(t: Tensor, y: Tensor) -> Tensor:
+            return self._logits(y, t.expand(len(y)), *condition).softmax(dim=1)
+
+        grid = time_grid(self.steps, self.grid_power).to(u.device)
+        return VELOCITIES[self.velocity](probabilities, u, grid, SOLVERS[self.solver])
+
+    def _logits(self, y: Tensor, t: Tensor, *condition: Tensor) -> Tensor:
+        logits = self.flow(torch.cat([y, *condition], dim=1) if condition else y, t).float()
+        if logits.shape[1] != self.num_classes:
+            raise ValueError(f"the flow has {logits.shape[1]} outputs; it needs num_classes = {self.num_classes}.")
+        return logits
+
+
+def _check_option(name: str, value: str | None, allowed: Iterable[str | None]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, allowed))}.")

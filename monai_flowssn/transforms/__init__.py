@@ -1,0 +1,29 @@
+"""MONAI transforms: rater masks before the network; maps, files and panels after it."""
+
+from monai_flowssn.transforms.panel import SavePaneld, draw_panel
+from monai_flowssn.transforms.raters import CheckCased, LoadCased, PadRatersd, RandDihedrald
+from monai_flowssn.transforms.summary import SaveSummaryd
+from monai_flowssn.transforms.uncertainty import (
+    DrawsToMapsd,
+    SaveMapsd,
+    entropy,
+    expected_entropy,
+    mean_probability,
+    mutual_information,
+)
+
+__all__ = [
+    "CheckCased",
+    "DrawsToMapsd",
+    "LoadCased",
+    "PadRatersd",
+    "RandDihedrald",
+    "SaveMapsd",
+    "SavePaneld",
+    "SaveSummaryd",
+    "draw_panel",
+    "entropy",
+    "expected_entropy",
+    "mean_probability",
+    "mutual_information",
+]

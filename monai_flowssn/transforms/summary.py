@@ -1,0 +1,196 @@
+"""Where the files of a case go, and its JSON summary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Transform
+
+_EXTENSIONS = re.compile(r"\.(nii(\.gz)?|nrrd|mh[ad]|dcm|png|jpe?g|tiff?|bmp|gif|ppm|npy|npz)$", re.IGNORECASE)
+
+
+def case_name(item: Mapping[str, Any], image: torch.Tensor) -> str:
+    """The name of a case: `item["case"]`, or the file name of its image.
+
+    Args:
+        item: one case.
+        image: its image; only its meta data are read.
+
+    Example:
+        >>> case_name({}, MetaTensor(torch.zeros(1, 2, 2), meta={"filename_or_obj": "scans/p1.nii.gz"}))
+        'p1'
+    """
+    source = getattr(image, "meta", {}).get("filename_or_obj", "case")
+    return str(item.get("case") or _EXTENSIONS.sub("", Path(str(source)).name))
+
+
+def case_file(output_dir: str | Path, case: str, suffix: str) -> Path:
+    """`<output_dir>/<case>/<case>_<suffix>`; the path stays inside `output_dir` whatever the case name holds.
+
+    Characters other than letters, digits, "_", "-" and "." become "_". A name that had to be changed gets a hash of
+    the original, so that two cases never share a file.
+
+    Args:
+        output_dir: folder of all outputs.
+        case: name of the case.
+        suffix: end of the file name, with its extension.
+
+    Example:
+        >>> case_file("out", "p1", "panel.png").as_posix()
+        'out/p1/p1_panel.png'
+        >>> case_file("out", "../p1", "panel.png").as_posix()
+        'out/_p1-e0bcf4e7/_p1-e0bcf4e7_panel.png'
+    """
+    name = (
+        re.sub(r"[^\w.-]+", "_", case).strip(".")[:48] or "case"
+    )  # 48 characters of 4 bytes leave room for the suffix
+    if name != case:
+        name = f"{name}-{hashlib.sha256(case.encode(errors='replace')).hexdigest()[:8]}"
+    return Path(output_dir) / name / f"{name}_{suffix}"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place once the block has ended without an error.
+
+    Args:
+        path: file to write; its folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}_{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def pixel_size(image: MetaTensor) -> tuple[float, str]:
+    """Size of one pixel and its unit.
+
+    Args:
+        image: (C, *S); an identity affine means that the spacing is unknown.
+
+    Returns:
+        mm^2 in 2-D and mm^3 in 3-D; (1, "pixels") or (1, "voxels") where the spacing is unknown.
+    """
+    dimensions = image.ndim - 1
+    affine = image.affine
+    if torch.allclose(affine, torch.eye(len(affine), dtype=affine.dtype), atol=1e-6):
+        return 1.0, "pixels" if dimensions == 2 else "voxels"
+    return float(image.pixdim.prod()), f"mm^{dimensions}"
+
+
+def summarise_sizes(sizes: Sequence[float]) -> dict[str, Any]:
+    """Mean, median and central 95 % interval (empirical quantiles, linear interpolation) over the draws.
+
+    Args:
+        sizes: one size per draw.
+
+    Example:
+        >>> summarise_sizes([0.0, 1.0, 2.0])
+        {'per_draw': [0.0, 1.0, 2.0], 'mean': 1.0, 'median': 1.0, 'interval_95': [0.05, 1.95]}
+    """
+    low, high = np.quantile(sizes, [0.025, 0.975])
+    return {
+        "per_draw": list(sizes),
+        "mean": float(np.mean(sizes)),
+        "median": float(np.median(sizes)),
+        "interval_95": [round(float(low), 6), round(float(high), 6)],
+    }
+
+
+class SaveSummaryd(Transform):
+    """Writes `<case>_summary.json`: the size of every class in every draw, and the mean uncertainty.
+
+    Reads what :class:`DrawsToMapsd` adds to a case. Sizes are in the geometry of the maps, so it belongs after
+    `Invertd`: then they are those of the input.
+
+    Args:
+        output_dir: folder of all outputs; each case gets its own folder in it.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.output_dir = output_dir
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the summary of one case.
+
+        Args:
+            data: a case with draws (N, *S), mean (K - 1, *S), majority, entropy, expected_entropy and
+                mutual_information (1, *S).
+
+        Returns:
+            The case as it came.
+        """
+        case = case_name(data, data["majority"])
+        with written_whole(case_file(self.output_dir, case, "summary.json")) as path:
+            path.write_text(json.dumps(summarise(data, case), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        return dict(data)
+
+
+def summarise(data: Mapping[str, Any], case: str) -> dict[str, Any]:
+    """The content of the summary of one case; see :class:`SaveSummaryd`.
+
+    Args:
+        data: a case with the maps of :class:`DrawsToMapsd`.
+        case: its name.
+    """
+    draws, mean, majority = data["draws"], data["mean"], data["majority"]
+    size, unit = pixel_size(majority)
+    num_classes = len(mean) + 1
+    counts = np.stack([_count_classes(draw, num_classes) for draw in draws]) * size  # (N, K)
+    final = _count_classes(majority, num_classes) * size
+    region = torch.as_tensor(draws != 0).any(dim=0)  # (*S)
+    return {
+        "case": case,
+        "num_draws": len(draws),
+        "num_classes": num_classes,
+        "shape": list(majority.shape[1:]),
+        "spacing": None if unit in ("pixels", "voxels") else majority.pixdim.tolist(),
+        "unit": unit,
+        "classes": {
+            str(k): {**summarise_sizes(counts[:, k].tolist()), "majority": float(final[k])}
+            for k in range(1, num_classes)
+        },
+        "uncertainty": {
+            "region_size": float(region.sum()) * size,
+            **{key: _mean_over(data[key], region) for key in ("entropy", "expected_entropy", "mutual_information")},
+        },
+        "conventions": _conventions(majority.ndim - 1, unit, num_classes),
+    }
+
+
+def _count_classes(labels: torch.Tensor, num_classes: int) -> np.ndarray:
+    flat = torch.as_tensor(labels).flatten().long()
+    return torch.bincount(flat, minlength=num_classes)[:num_classes].cpu().numpy().astype(np.float64)
+
+
+def _mean_over(values: torch.Tensor, region: torch.Tensor) -> float | None:
+    return float(torch.as_tensor(values)[0][region].mean()) if region.any() else None
+
+
+def _conventions(dimensions: int, unit: str, num_classes: int) -> dict[str, str]:
+    element, size = ("pixel", "area") if dimensions == 2 else ("voxel", "volume")
+    known = "counted, because the spacing is unknown" if unit == f"{element}s" else f"in {unit}"
+    return {
+        "size": f"{size} of a class: its {element}s, {known}; {element}s outside what the network saw are background",
+        "per_draw": f"{size} in every draw, in the order of the saved draws",
+        "interval_95": "2.5 % and 97.5 % empirical quantiles over the draws, linear interpolation",
+        "majority": "arg max over the classes of the mean probability of the draws",
+        "uncertainty": f"means over the region where at least one draw is foreground, in nats, between 0 and log "
+        f"{num_classes} = {np.log(num_classes):.4f}; null if that region is empty",
+        "entropy": "predictive entropy H[mean_n p_n] = expected_entropy + mutual_information",
+        "expected_entropy": "mean over the draws of their own entropy, mean_n H[p_n]",
+        "mutual_information": "inter-draw disagreement, H[mean_n p_n] - mean_n H[p_n]",
+    }

@@ -1,0 +1,212 @@
+import json
+
+import itk
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_flowssn.data.datalist import datalist
+from monai_flowssn.data.splits import SPLITS
+from monai_flowssn.transforms.raters import CheckCased, LoadCased
+
+MASK = np.random.default_rng(0).integers(0, 2, (5, 4), dtype=np.uint8)  # (y, x)
+
+
+def write_cases(folder, n, **more):
+    entries = []
+    for i in range(n):
+        names = [f"{kind}/{i}.png" for kind in ("image", "rater1", "rater2")]
+        for name, array in zip(names, (40 * MASK + i, MASK, 1 - MASK)):
+            (folder / name).parent.mkdir(exist_ok=True)
+            Image.fromarray(array.astype(np.uint8)).save(folder / name)
+        entry = {"image": names[0], "label": names[1:]}
+        entries.append(entry | {key: value(i) for key, value in more.items()})
+    return entries
+
+
+def write_json(folder, content):
+    (folder / "data.json").write_text(json.dumps(content))
+    return folder / "data.json"
+
+
+def cases(path, split, **options):
+    return [item["case"] for item in datalist(path, split, **options)]
+
+
+def test_paths_are_relative_to_the_json_and_load(tmp_path, monkeypatch):
+    path = write_json(tmp_path, {"training": write_cases(tmp_path, 3), "validation": write_cases(tmp_path, 1)})
+    monkeypatch.chdir("/")
+    items = datalist(path, "train")
+    assert [item["case"] for item in items] == ["image_0", "image_1", "image_2"]
+    assert items[1]["patient"] == "image_1"
+    item = CheckCased(num_classes=2)(LoadCased()(items[1]))
+    np.testing.assert_array_equal(item["label"].numpy(), np.stack([MASK.T, 1 - MASK.T]))
+    np.testing.assert_array_equal(item["image"][0].numpy(), 40 * MASK.T + 1)
+
+
+def test_named_lists_are_kept(tmp_path):
+    entries = write_cases(tmp_path, 4)
+    path = write_json(tmp_path, {"training": entries[:2], "validation": entries[2:3], "test": entries[3:]})
+    assert [cases(path, split) for split in SPLITS] == [["image_0", "image_1"], ["image_2"], ["image_3"]]
+
+
+def test_one_list_is_split_by_patient(tmp_path):
+    path = write_json(tmp_path, write_cases(tmp_path, 20, patient=lambda i: i // 2))
+    splits = [{item["patient"] for item in datalist(path, split)} for split in SPLITS]
+    assert [len(patients) for patients in splits] == [7, 1, 2] or sum(map(len, splits)) == 10
+    assert len(set().union(*splits)) == sum(map(len, splits)) == 10
+    assert sum(len(cases(path, split)) for split in SPLITS) == 20
+    assert cases(path, "train") != cases(path, "train", seed=1)
+
+
+def test_validation_comes_from_the_training_patients(tmp_path):
+    entries = write_cases(tmp_path, 12)
+    path = write_json(tmp_path, {"training": entries[:10], "test": entries[10:]})
+    train, val = cases(path, "train"), cases(path, "val")
+    assert sorted(train + val) == [f"image_{i}" for i in range(10)]
+    assert len(val) == 2
+    assert cases(path, "test") == ["image_10", "image_11"]
+
+
+def test_folds(tmp_path):
+    path = write_json(tmp_path, write_cases(tmp_path, 6, fold=lambda i: i % 3))
+    assert cases(path, "val", fold=1) == ["image_1", "image_4"]
+    assert cases(path, "train", fold=1) == ["image_0", "image_2", "image_3", "image_5"]
+    with pytest.raises(ValueError, match="names no test cases"):
+        datalist(path, "test")
+    with pytest.raises(ValueError, match="no case for the split 'val'"):
+        datalist(path, "val", fold=7)
+
+
+def test_a_missing_rater_is_left_out(tmp_path):
+    entries = write_cases(tmp_path, 2)
+    entries[0]["label"][0] = None
+    path = write_json(tmp_path, {"training": entries, "validation": entries})
+    first, second = datalist(path, "train")
+    assert LoadCased()(first)["label"].shape == (1, 4, 5)
+    assert LoadCased()(second)["label"].shape == (2, 4, 5)
+
+
+def test_inference_cases_need_no_label(tmp_path):
+    entries = write_cases(tmp_path, 1)
+    del entries[0]["label"]
+    path = write_json(tmp_path, {"training": entries, "validation": entries, "test": entries})
+    assert "label" not in datalist(path, "test")[0]
+    with pytest.raises(ValueError, match="no rater's mask"):
+        datalist(path, "train")
+
+
+def volume(tmp_path, name, array):
+    """Write (z, y, x) with a spacing of 1, 2, 3 mm through ITK."""
+    image = itk.image_from_array(array)
+    image.SetSpacing([1.0, 2.0, 3.0])
+    itk.imwrite(image, str(tmp_path / name))
+    return name
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "nrrd", "mha"])
+def test_volumes_keep_their_geometry(tmp_path, suffix):
+    array = np.random.default_rng(1).integers(0, 2, (3, 5, 4)).astype(np.uint8)
+    image = volume(tmp_path, f"ct.{suffix}", array.astype(np.int16) * 1000)
+    label = [volume(tmp_path, f"r{i}.{suffix}", array) for i in range(3)]
+    path = write_json(tmp_path, {"training": [{"image": image, "label": label}], "validation": []})
+    item = CheckCased(num_classes=2)(LoadCased()(datalist(path, "train")[0]))
+    assert item["case"] == item["label"].meta["filename_or_obj"] == "ct"
+    np.testing.assert_array_equal(item["label"].numpy(), np.stack([array.transpose(2, 1, 0)] * 3))
+    np.testing.assert_allclose(item["label"].pixdim.numpy(), [1, 2, 3], rtol=1e-5)
+    np.testing.assert_array_equal(item["label"].affine, item["image"].affine)
+
+
+def write_dicom(folder, array):
+    """Write (z, y, x) as a DICOM series of CT slices."""
+    folder.mkdir()
+    for z, rows in enumerate(array):
+        image = itk.image_from_array(rows[None])
+        image.SetSpacing([0.7, 0.7, 2.0])
+        image.SetOrigin([0.0, 0.0, 2.0 * z])
+        tags = itk.MetaDataDictionary()
+        for tag, value in {
+            "0008|0060": "CT", "0020|000d": "1.2.3", "0020|000e": "1.2.3.4", "0008|0018": f"1.2.3.4.{z + 1}",
+            "0020|0013": str(z + 1), "0020|0032": f"0\\0\\{2.0 * z}", "0020|0037": "1\\0\\0\\0\\1\\0",
+        }.items():  # fmt: skip
+            tags[tag] = value
+        io = itk.GDCMImageIO.New()
+        io.KeepOriginalUIDOn()
+        image.SetMetaDataDictionary(tags)
+        itk.imwrite(image, str(folder / f"{z}.dcm"), imageio=io)
+
+
+def test_a_dicom_series_with_nifti_masks(tmp_path):
+    array = np.random.default_rng(2).integers(-1000, 1000, (3, 5, 4)).astype(np.int16)
+    write_dicom(tmp_path / "scan.1", array)
+    mask = (array > 0).transpose(2, 1, 0).astype(np.uint8)
+    image = LoadCased()({"image": str(tmp_path / "scan.1"), "case": "x"})["image"]
+    nibabel.save(nibabel.Nifti1Image(mask, image.affine.numpy()), tmp_path / "r.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / "elsewhere.nii.gz")
+    entries = [{"image": "scan.1", "label": [name, name]} for name in ("r.nii.gz", "elsewhere.nii.gz")]
+    path = write_json(tmp_path, {"training": entries[:1], "validation": entries[1:]})
+    item = CheckCased(num_classes=2)(LoadCased()(datalist(path, "train")[0]))
+    assert item["case"] == "scan_1"
+    np.testing.assert_array_equal(item["image"][0].numpy(), array.transpose(2, 1, 0))
+    np.testing.assert_array_equal(item["label"].numpy(), np.stack([mask, mask]))
+    np.testing.assert_allclose(item["image"].pixdim.numpy(), [0.7, 0.7, 2.0], rtol=1e-5)
+    with pytest.raises(ValueError, match="lies elsewhere in space"):
+        LoadCased()(datalist(path, "val")[0])
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    entries = write_cases(tmp_path, 3)
+    (tmp_path / "rater2/1.png").write_bytes(b"no picture")
+    return write_json(tmp_path, {"training": entries, "validation": entries})
+
+
+def test_a_corrupt_file_is_named_when_it_is_loaded(damaged):
+    with pytest.raises(ValueError, match=r"Case 'image_1'.*rater2/1\.png does not load"):
+        [LoadCased()(item) for item in datalist(damaged, "train")]
+
+
+def test_a_corrupt_file_is_skipped_by_choice(damaged):
+    with pytest.warns(UserWarning, match=r"Case skipped.*rater2/1\.png") as record:
+        assert cases(damaged, "train", on_error="skip") == ["image_0", "image_2"]
+    assert len(record) == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"image": "image/0.png", "label": ["nowhere.png"]}, r"'image_0' names .*nowhere\.png, which does not exist"),
+        ({"image": "nowhere.png", "label": ["rater1/0.png"]}, "which does not exist"),
+        ({"image": "image/0.png", "label": [None, None]}, "no rater's mask"),
+        ({"image": "image/0.png"}, "no rater's mask"),
+        ({"label": ["rater1/0.png"]}, "has no 'image'"),
+    ],
+)
+def test_bad_entries_are_named(tmp_path, entry, message):
+    write_cases(tmp_path, 1)
+    path = write_json(tmp_path, {"training": [entry], "validation": []})
+    with pytest.raises(ValueError, match=message):
+        datalist(path, "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [([], "no case for the split 'train'"), ({}, "no datalist"), (["a"], "no datalist"), ({"training": []}, "no case")],
+)
+def test_empty_lists_are_refused(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message):
+        datalist(write_json(tmp_path, content), "train")
+
+
+def test_wrong_arguments_say_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match="not a readable JSON"):
+        datalist(tmp_path / "nowhere.json", "train")
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(ValueError, match="not a readable JSON"):
+        datalist(tmp_path / "x.json", "train")
+    with pytest.raises(ValueError, match="on_error='ignore'"):
+        datalist(tmp_path / "x.json", "train", on_error="ignore")
+    twice = write_cases(tmp_path, 1) * 2
+    with pytest.raises(ValueError, match="two cases are named 'image_0'"):
+        datalist(write_json(tmp_path, {"training": twice, "validation": []}), "train")

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+from monai.transforms import LoadImage, SaveImage
+from PIL import Image
+
+from monai_flowssn.data.items import check_items, make_item, open_picture, pick_evenly
+
+
+def item(case="a/b.c"):
+    image = np.arange(12, dtype=np.uint8).reshape(1, 4, 3)
+    return make_item(image, np.zeros((2, 4, 3), np.uint8), patient="p", case=case, spacing=0.5)
+
+
+def test_arrays_are_shared_and_carry_geometry():
+    image = np.zeros((1, 4, 3), np.uint8)
+    made = make_item(image, image, patient="p", case="a/b.c", spacing=0.5)
+    image[0, 1, 2] = 7
+    assert made["image"][0, 1, 2] == 7
+    assert made["case"] == made["image"].meta["filename_or_obj"] == "a_b_c"
+    torch.testing.assert_close(made["label"].affine, torch.diag(torch.tensor([0.5, 0.5, 1, 1])).double())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".nii.gz"])
+def test_saved_items_come_back_the_same_way_round(tmp_path, suffix):
+    save = SaveImage(
+        tmp_path, output_ext=suffix, scale=None, resample=suffix != ".png", separate_folder=False, print_log=False
+    )
+    save(item()["image"])
+    loaded = LoadImage(ensure_channel_first=True)(tmp_path / f"a_b_c_trans{suffix}")
+    torch.testing.assert_close(loaded.as_tensor(), item()["image"].as_tensor().float())
+
+
+def test_pick_evenly_keeps_the_ends_and_never_repeats():
+    assert pick_evenly(range(100), 5) == [0, 25, 50, 74, 99]
+    assert pick_evenly(range(3), 9) == [0, 1, 2]
+    with pytest.raises(ValueError, match="limit=0"):
+        pick_evenly(range(3), 0)
+
+
+def test_no_cases_and_equal_names_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no case for the split 'val'"):
+        check_items([], source=tmp_path, split="val")
+    with pytest.raises(ValueError, match="'x'"):
+        check_items([item("x"), item("x")], source=tmp_path, split="val")
+
+
+@pytest.mark.parametrize("keep", [0, 20, -60])
+def test_a_damaged_picture_is_named(tmp_path, keep):
+    path = tmp_path / "x.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"x\.png does not decode"):
+        open_picture(path)
