@@ -68,7 +68,10 @@ def _load(path: Path) -> dict[str, list[Entry]]:
         raise ValueError(f"{path} is not a readable JSON file ({error}); give the datalist's own path.") from error
     lists = content if isinstance(content, dict) else {"training": content}
     lists = {name: lists[name] for name in LISTS.values() if name in lists}
-    if not lists or not all(isinstance(entry, dict) for entries in lists.values() for entry in entries):
+    whole = all(
+        isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries) for entries in lists.values()
+    )
+    if not lists or not whole:
         raise ValueError(f"{path} holds no datalist; expected a list of entries, or {{'training': [...], ...}}.")
     return lists
 

@@ -50,10 +50,12 @@ def lidc_contours(
     """
     plain = seed == 0 and size == 128
     path = Path(root).expanduser() / ("lidc_contours.hdf5" if plain else f"lidc_contours_size{size}_seed{seed}.hdf5")
+    manifest = path.with_suffix(".manifest.json")
     if not _is_current(path):
         build_lidc_contours(path, seed=seed, size=size)
-        everything = {name: lidc(path, name) for name in SPLITS}
-        write_manifest(path.with_suffix(".manifest.json"), about=ABOUT, **everything)
+        manifest.unlink(missing_ok=True)
+    if not manifest.exists():
+        write_manifest(manifest, about=ABOUT, **{name: lidc(path, name) for name in SPLITS})
     return lidc(path, split, limit=limit)
 
 

@@ -1,5 +1,6 @@
 """Ignite handlers: what training and evaluation need beside MONAI's own."""
 
+from monai_flowssn.handlers.case_table import CaseTable
 from monai_flowssn.handlers.clip_gradient import ClipGradient
 from monai_flowssn.handlers.ema import WarmUpEMAHandler
 from monai_flowssn.handlers.last_checkpoint import LastCheckpoint
@@ -15,10 +16,13 @@ from monai_flowssn.handlers.metrics import (
 )
 from monai_flowssn.handlers.mlflow_run import MLflowRunHandler
 from monai_flowssn.handlers.non_finite import StopOnNonFinite
+from monai_flowssn.handlers.standard_metrics import standard_metrics
+from monai_flowssn.handlers.time_budget import TimeBudget
 
 __all__ = [
     "AverageIoUHandler",
     "CalibrationHandler",
+    "CaseTable",
     "ClipGradient",
     "DiversityHandler",
     "GEDHandler",
@@ -29,5 +33,7 @@ __all__ = [
     "NLLHandler",
     "RaterDiceHandler",
     "StopOnNonFinite",
+    "TimeBudget",
     "WarmUpEMAHandler",
+    "standard_metrics",
 ]

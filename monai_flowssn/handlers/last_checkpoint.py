@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from ignite.handlers import Checkpoint, DiskSaver
 
 class LastCheckpoint:
     """Write ``last.pt`` after every epoch, whole or not at all, and with ``resume`` continue from it.
+
+    List it after the handlers that change this state at the end of an epoch, such as a schedule: they run in their order.
 
     Args:
         save_dir: folder of ``last.pt``.
@@ -27,29 +30,30 @@ class LastCheckpoint:
 
     def __init__(self, save_dir: str | Path, save_dict: Mapping[str, Any], *, resume: bool = False) -> None:
         self.path, self.save_dict, self.resume = Path(save_dir) / self.filename, dict(save_dict), resume
-        self._save: Checkpoint | None = None
 
     def attach(self, engine: Engine) -> None:
         """Keep the state of MONAI's trainer ``engine``."""
         self.save_dict["trainer"] = engine
-        saver = DiskSaver(str(self.path.parent), atomic=True, require_empty=False)
-        engine.add_event_handler(
-            Events.EPOCH_COMPLETED, Checkpoint(self.save_dict, saver, filename_pattern=self.filename, n_saved=None)
-        )
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         if self.resume:
             engine.add_event_handler(Events.STARTED, self._load)
+
+    def _save(self, engine: Engine) -> None:
+        saver = DiskSaver(str(self.path.parent), atomic=True, require_empty=False)
+        # a new one each time: ignite's Checkpoint deletes its file of the same name before it writes the next
+        Checkpoint(self.save_dict, saver, filename_pattern=self.filename)(engine)
 
     def _load(self, engine: Engine) -> None:
         if not self.path.is_file():
             engine.logger.info("nothing to resume: %s does not exist, training starts at the beginning", self.path)
             return
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
         max_epochs = engine.state.max_epochs  # the new run may go on for longer than the old one wanted to
         try:
-            Checkpoint.load_objects(self.save_dict, state)
-        except (RuntimeError, ValueError, KeyError) as error:
+            Checkpoint.load_objects(self.save_dict, torch.load(self.path, map_location="cpu", weights_only=True))
+        except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
-                f"{self.path} does not fit what is trained ({str(error).splitlines()[0]}); resume with the method, network and "
+                f"{self.path} is damaged or does not fit what is trained ({reason}); resume with the method, network and "
                 "optimiser it was written with, or choose another output folder."
             ) from error
         engine.state.max_epochs = max_epochs

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.inferers import Inferer
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = ["DrawInferer", "LossInferer", "cpu_autocast"]
 
@@ -31,7 +32,7 @@ class LossInferer(Inferer):
         super().__init__()
         self.autocast = autocast
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not self.autocast:
             return network(inputs, *args, **kwargs)
         with cpu_autocast(inputs.device):
@@ -57,7 +58,7 @@ class DrawInferer(Inferer):
             raise ValueError(f"n is {n}; at least one draw is needed: pass n >= 1.")
         self.n, self.seed, self.autocast = n, seed, autocast
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return (B, N, K, *S) class probabilities for images (B, C, *S)."""
         if not self.autocast:
             return self._sample(inputs, network)
@@ -65,7 +66,9 @@ class DrawInferer(Inferer):
             return self._sample(inputs, network)
 
     def _sample(self, inputs: Tensor, network: Any) -> Tensor:
-        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs  # MONAI's MetaTensor costs at every operation
+        image = (
+            inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        )  # MONAI's MetaTensor costs at every operation
         if self.seed is None:
             return network.sample(image, self.n)
         devices = [inputs.device] if inputs.device.type == "cuda" else []

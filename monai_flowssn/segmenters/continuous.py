@@ -20,9 +20,10 @@ class ContinuousFlowSSN(StochasticSegmenter):
     r"""Flow stochastic segmentation network in continuous time (De Sousa Ribeiro et al. 2025, arXiv 2507.18838, sec. 5.2).
 
     A large network gives the base, :math:`u | x \sim N(\mu(x), \sigma^2 I)`, once per image. A small one, :math:`\eta`,
-    carries u to a segmentation along an ordinary differential equation. With :math:`y` a one-hot annotation, :math:`t \sim U(0, 1)` and
-    :math:`y_t = (1 - t) u + t y`, training minimises the pixel mean of :math:`-\log \mathrm{softmax}(\eta(y_t, t))_y`.
-    Sampling integrates from :math:`y_0 = u` to :math:`t = 1` along one of two velocities of the same trained network:
+    carries u to a segmentation along an ordinary differential equation. With :math:`y` a one-hot annotation,
+    :math:`t \sim U(0, 1)` and :math:`y_t = (1 - t) u + t y`, training minimises the pixel mean of
+    :math:`-\log \mathrm{softmax}(\eta(y_t, t))_y`. Sampling integrates from :math:`y_0 = u` to
+    :math:`t = 1` along one of two velocities of the same trained network:
 
     * ``"markov"``: :math:`(\mathrm{softmax}(\eta) - y_t) / (1 - t)`, which carries the base to the learnt distribution exactly;
     * ``"path"``: :math:`\mathrm{softmax}(\eta) - u` with u the start of the trajectory, as the authors' code does. It takes u for

@@ -104,7 +104,7 @@ class CheckCased(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Check image (C, *S) and label (R, *S); an item without label (inference) passes."""
         item = dict(data)
-        image = item["image"]
+        image = _plain(item["image"])
         if image.is_floating_point() and not bool(torch.isfinite(image).all()):
             raise ValueError(f"{_name(item)}: the image has NaN or infinite values; correct or remove the case.")
         if "label" in item:

@@ -10,6 +10,9 @@ from monai_flowssn.data.datalist import datalist
 from monai_flowssn.data.splits import SPLITS
 from monai_flowssn.transforms.raters import CheckCased, LoadCased
 
+# ITK's compiled modules warn while they are loaded, and crash Python where the warning is an error
+pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")
+
 MASK = np.random.default_rng(0).integers(0, 2, (5, 4), dtype=np.uint8)  # (y, x)
 
 
@@ -192,7 +195,13 @@ def test_bad_entries_are_named(tmp_path, entry, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [([], "no case for the split 'train'"), ({}, "no datalist"), (["a"], "no datalist"), ({"training": []}, "no case")],
+    [
+        ([], "no case for the split 'train'"),
+        ({}, "no datalist"),
+        (["a"], "no datalist"),
+        ({"training": None}, "no datalist"),
+        ({"training": []}, "no case"),
+    ],
 )
 def test_empty_lists_are_refused(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):

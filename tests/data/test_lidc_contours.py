@@ -119,7 +119,9 @@ def test_an_older_recipe_is_built_anew(tmp_path):
     module.build_lidc_contours(path, size=32)
     with h5py.File(path, "a") as file:
         file.attrs["recipe"] = 0
+    path.with_suffix(".manifest.json").write_text("of the older recipe")
     module.lidc_contours(tmp_path, "test", size=32)
+    assert "groups" in json.loads(path.with_suffix(".manifest.json").read_text())
     with h5py.File(path, "r") as file:
         assert file.attrs["recipe"] == module.RECIPE
 

@@ -293,11 +293,16 @@ def test_the_fragment_logs_the_config_it_is_part_of(uri, run_of, tmp_path):
     network = {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}
     workflow = {
         "imports": ["$import torch"],
-        "output_dir": str(tmp_path),
+        **{name: str(tmp_path) for name in ("output_dir", "run_dir", "ckpt_dir")},
+        **{name: "toy" for name in ("method_name", "data_name", "run_name")},
+        "manifest": None,
         "lr": 0.1,
         "network": network,
         "train": {
-            "handlers": [{"_target_": "ValidationHandler", "interval": 1, "validator": "@validate::evaluator"}],
+            "handlers": [
+                "@mlflow",
+                {"_target_": "ValidationHandler", "interval": 1, "validator": "@validate::evaluator"},
+            ],
             "trainer": {
                 "_target_": "SupervisedTrainer",
                 "device": "cpu",
@@ -311,7 +316,7 @@ def test_the_fragment_logs_the_config_it_is_part_of(uri, run_of, tmp_path):
             },
         },
         "validate": {
-            "handlers": [],
+            "handlers": ["@mlflow"],
             "evaluator": {
                 "_target_": "SupervisedEvaluator",
                 "device": "cpu",
@@ -322,12 +327,11 @@ def test_the_fragment_logs_the_config_it_is_part_of(uri, run_of, tmp_path):
             },
         },
     }
-    data = {"+run_tags": {"data": "toy"}, "+run_params": {"lr": "@lr"}, "tracking_uri": uri, "lr": 0.5}
+    data = {"run_params": {"lr": "@lr"}, "manifest": None, "tracking_uri": uri, "lr": 0.5}
     files = [tmp_path / "train.yaml", CONFIGS / "mlflow.yaml", tmp_path / "data.yaml"]
     files[0].write_text(yaml.safe_dump(workflow))
     files[2].write_text(yaml.safe_dump(data))
     parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
-    parser["mlflow::_target_"] = "monai_flowssn.handlers.mlflow_run.MLflowRunHandler"
     parser.get_parsed_content("train::trainer").run()
     handler = parser.get_parsed_content("mlflow")
     run = run_of(handler)

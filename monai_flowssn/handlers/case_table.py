@@ -1,0 +1,52 @@
+"""The table of an evaluation: one row per case, one column per metric."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.utils import string_list_all_gather
+
+
+class CaseTable:
+    """Write ``per_case.csv``: case, patient and every metric that keeps its details, at full precision.
+
+    What a paired comparison or a bootstrap over patients needs. MONAI's ``MetricsSaver`` writes one file per metric, with four
+    decimals and no patient.
+
+    Args:
+        save_dir: folder of the file.
+    """
+
+    filename = "per_case.csv"
+
+    def __init__(self, save_dir: str | Path) -> None:
+        self.path = Path(save_dir) / self.filename
+        self._names: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an evaluator that decollates its batches into items with ``case`` and ``patient``."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._names.clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _collect(self, engine: Any) -> None:
+        # one string per case, because that is what MONAI gathers over processes
+        self._names += [f"{item['case']}\n{item.get('patient', item['case'])}" for item in engine.state.batch]
+
+    def _write(self, engine: Any) -> None:
+        names = string_list_all_gather(self._names)
+        details = {name: values.flatten().tolist() for name, values in engine.state.metric_details.items()}
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        with part.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["case", "patient", *details])
+            for row, name in enumerate(names):
+                writer.writerow([*name.split("\n"), *(repr(values[row]) for values in details.values())])
+        part.replace(self.path)

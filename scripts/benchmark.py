@@ -1,0 +1,220 @@
+#!/usr/bin/env python
+"""Time and memory of the metrics and of the continuous Flow-SSN on the CPU, printed with the machine.
+
+python scripts/benchmark.py                            # everything, each part in its own process
+python scripts/benchmark.py metrics_speed              # GED at N=100, R=4, 128x128, batch 16 against a broadcast
+python scripts/benchmark.py metrics_memory             # GED and HM-IoU at N=512, R=7, 256x256, with the peak memory
+python scripts/benchmark.py sampling_memory            # passes of the base and peak memory for N = 16, 64, 256
+python scripts/benchmark.py training --batch 8         # one step: plain float32 against the library's layout and precision
+python scripts/benchmark.py sampling                   # seconds per image for N = 16, 100, both profiles
+
+OMP_NUM_THREADS sets the number of cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from monai_flowssn.inferers import DrawInferer, LossInferer
+from monai_flowssn.metrics import PRESETS, Comparison, compute_ged, compute_hm_iou, hm_iou_from_iou, iou_table
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+PROFILES = {"paper": ("paper",), "laptop": ("paper", "laptop")}
+DRAWS = (16, 64, 256)
+KINDS = ("duplicate", "best")
+BF16 = torch.cpu._is_avx512_bf16_supported()
+
+
+def machine() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    bf16 = "bf16" if BF16 else "no bf16"
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {bf16}, torch {torch.__version__}"
+
+
+def blobs(batch: int, maps: int, size: int) -> torch.Tensor:
+    """Discs of about 1 % of the pixels whose centre and radius vary, some left out: the look of LIDC-IDRI."""
+    axis = torch.arange(size) / size
+    y, x, radius = (0.5 + 0.02 * torch.randn(batch, maps, 1, 1) for _ in range(3))
+    disc = (axis[:, None] - y).square() + (axis - x).square() < (0.12 * radius).square()
+    return (disc & (torch.rand(batch, maps, 1, 1) > 0.3)).long()
+
+
+def noise(batch: int, maps: int, size: int) -> torch.Tensor:
+    """Every pixel marked by half of the maps: the worst case."""
+    return torch.randint(0, 2, (batch, maps, size, size))
+
+
+def broadcast_ged(draws: torch.Tensor, raters: torch.Tensor) -> torch.Tensor:
+    """The straightforward version: every pair of masks side by side, one image at a time to fit in memory."""
+
+    def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        a, b = a[:, None].bool(), b[None].bool()
+        inter, union = (a & b).sum((-2, -1)), (a | b).sum((-2, -1))
+        return 1 - torch.where(union > 0, inter / union, 1.0)
+
+    terms = [2 * distance(s, y).mean() - distance(s, s).mean() - distance(y, y).mean() for s, y in zip(draws, raters)]
+    return torch.stack(terms)
+
+
+def seconds(function: Callable[[], object], repeats: int) -> float:
+    """The best of several runs: other processes may share the machine."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def peak_gib() -> float:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def metrics_speed(args: argparse.Namespace) -> None:
+    print("GED_v, N=100, R=4, 128x128, batch 16, best of 5 (broadcast: one run)")
+    print(f"{'masks':8} {'library ms':>12} {'broadcast ms':>14} {'ratio':>8} {'difference':>12}")
+    for name, masks in {"blobs": blobs, "noise": noise}.items():
+        draws, raters = masks(16, 100, 128), masks(16, 4, 128)
+        expected = broadcast_ged(draws, raters)
+        error = (compute_ged(draws, raters) - expected).abs().max().item()
+        ours = seconds(lambda d=draws, r=raters: compute_ged(d, r), 5)
+        theirs = seconds(lambda d=draws, r=raters: broadcast_ged(d, r), 1)
+        print(f"{name:8} {1e3 * ours:12.1f} {1e3 * theirs:14.0f} {theirs / ours:8.0f} {error:12.1e}")
+    draws, raters = blobs(16, 100, 128), blobs(16, 4, 128)
+    hard = [c for c in PRESETS["standard"].choices if c.metric not in ("nll", "ece")]
+    shared = seconds(lambda: Comparison(draws, raters).evaluate(hard), 3)
+    print(f"\nall {len(hard)} label-map metrics of the standard preset, blobs: {1e3 * shared:.1f} ms")
+
+
+def metrics_memory(args: argparse.Namespace) -> None:
+    print("N=512, R=7, 256x256, one case, noise (the worst case)")
+    draws, raters = noise(1, 512, 256), noise(1, 7, 256)
+    before = peak_gib()
+    ged = seconds(lambda: compute_ged(draws, raters), 1)
+    after_ged = peak_gib()
+    matching = {kind: seconds(lambda kind=kind: compute_hm_iou(draws, raters, matching=kind), 1) for kind in KINDS}
+    table = iou_table(draws, raters)
+    alone = {kind: seconds(lambda kind=kind: hm_iou_from_iou(table, matching=kind), 1) for kind in KINDS}
+    print(f"{'peak before (imports and int64 masks)':42} {before:6.2f} GiB")
+    print(f"{'peak after GED':42} {after_ged:6.2f} GiB")
+    print(f"{'peak after HM-IoU':42} {peak_gib():6.2f} GiB")
+    print(f"{'GED':42} {1e3 * ged:6.0f} ms")
+    for kind in KINDS:
+        print(f"{f'HM-IoU {kind} (of it matching)':42} {1e3 * matching[kind]:6.0f} ms ({1e3 * alone[kind]:.0f} ms)")
+
+
+def build(profile: str) -> nn.Module:
+    """The continuous Flow-SSN in the sizes of a profile, in the memory layout of the bundles."""
+    names = ["common", *(f"profiles/{name}" for name in PROFILES[profile]), "methods/flowssn_continuous", "data/lidc"]
+    parser = ConfigParser()
+    for name in names:
+        parser.update(ConfigParser.load_config_file(CONFIGS / f"{name}.yaml"))
+    return parser.get_parsed_content("network_def").to(memory_format=torch.channels_last)
+
+
+def draw(model: nn.Module, image: torch.Tensor, n: int) -> torch.Tensor:
+    with torch.inference_mode():
+        return DrawInferer(n)(image, model)
+
+
+def sampling_memory(args: argparse.Namespace) -> None:
+    if args.draws is None:
+        print(f"sampling of two {args.size}x{args.size} images at paper size, 10 steps, each N in its own process")
+        print(
+            f"{'N':>5} {'passes of the base':>20} {'peak MiB':>10} {'of it output':>14} {'peak - output':>15}",
+            flush=True,
+        )
+        for n in DRAWS:
+            subprocess.run([*command("sampling_memory", args), "--draws", str(n)], check=True)
+        return
+    model, passes = build("paper").eval(), []
+    model.base.register_forward_hook(lambda *_: passes.append(1))
+    draws = draw(model, torch.randn(2, 1, args.size, args.size), args.draws)
+    peak, output = 1024 * peak_gib(), draws.nbytes / 2**20
+    print(f"{args.draws:5} {len(passes):20} {peak:10.0f} {output:14.0f} {peak - output:15.0f}")
+
+
+def train_step(model: nn.Module, *, plain: bool) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    """One iteration as in configs/train.yaml: loss, backward pass, clipping, AdamW."""
+    model = model.train().to(memory_format=torch.contiguous_format if plain else torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-4)
+    inferer = LossInferer(autocast=not plain)
+
+    def step(image: torch.Tensor, masks: torch.Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        inferer(image, model, masks)["loss"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+
+    return step
+
+
+def training(args: argparse.Namespace) -> None:
+    print(f"training step at paper size, batch {args.batch}, {args.size}x{args.size}, best of 3 after one to warm up")
+    print(f"{'version':32} {'s / step':>10} {'images / s':>12} {'ratio':>8}")
+    image, masks = torch.randn(args.batch, 1, args.size, args.size), blobs(args.batch, 4, args.size)
+    fast = "channels last, " + ("bf16" if BF16 else "float32")
+    times: list[float] = []
+    for name, plain in {"channels first, float32": True, fast: False}.items():
+        step = train_step(build("paper"), plain=plain)
+        step(image, masks)
+        times.append(seconds(lambda step=step: step(image, masks), 3))
+        print(f"{name:32} {times[-1]:10.2f} {args.batch / times[-1]:12.1f} {times[0] / times[-1]:8.2f}", flush=True)
+
+
+def sampling(args: argparse.Namespace) -> None:
+    print(f"drawing for one {args.size}x{args.size} image, best of 3")
+    print(f"{'profile':10} {'parameters':>12} {'steps':>6} {'N':>5} {'s / image':>10}")
+    image = torch.randn(1, 1, args.size, args.size)
+    for profile in PROFILES:
+        model = build(profile).eval()
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        draw(model, image, 2)
+        for n in (16, 100):
+            best = seconds(lambda model=model, n=n: draw(model, image, n), 3)
+            print(f"{profile:10} {parameters:12,} {model.steps:6} {n:5} {best:10.2f}", flush=True)
+
+
+def command(part: str, args: argparse.Namespace) -> list[str]:
+    return [sys.executable, __file__, part, "--batch", str(args.batch), "--size", str(args.size)]
+
+
+PARTS = {part.__name__: part for part in (metrics_speed, metrics_memory, sampling_memory, training, sampling)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", choices=list(PARTS))
+    parser.add_argument("--batch", type=int, default=32, help="images of a training step")
+    parser.add_argument("--size", type=int, default=128, help="edge of the image of a model")
+    parser.add_argument("--draws", type=int, help="measure sampling_memory for this N only, in this process")
+    args = parser.parse_args()
+    if args.part:
+        if args.draws is None:
+            print(machine(), flush=True)
+        torch.manual_seed(0)
+        PARTS[args.part](args)
+        return
+    for name in PARTS:
+        subprocess.run(command(name, args), check=True)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

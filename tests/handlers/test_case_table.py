@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.handlers import from_engine
+
+from monai_flowssn.handlers import CaseTable, GEDHandler, standard_metrics
+
+
+def evaluate(tmp_path, batches):
+    engine = Engine(lambda engine, batch: batch)
+    engine.add_event_handler("ITERATION_STARTED", lambda engine: setattr(engine.state, "batch", engine.state.batch))
+    engine.state.metric_details = {}
+    GEDHandler(output_transform=from_engine(["draws", "label"])).attach(engine, "test_ged_v_n2")
+    CaseTable(tmp_path / "run").attach(engine)
+    engine.run(batches)
+    with (tmp_path / "run" / "per_case.csv").open(newline="") as file:
+        return list(csv.DictReader(file)), engine.state.metrics
+
+
+def item(case, draws, patient):
+    label = torch.tensor([[[1, 0]]])
+    return {"case": case, "patient": patient, "draws": torch.tensor(draws)[:, None], "label": label}
+
+
+def test_one_row_per_case_at_full_precision(tmp_path):
+    batches = [[item("a", [[1, 0], [1, 0]], "p"), item("b", [[1, 1], [1, 0]], "p")], [item("c", [[0, 1], [0, 1]], "q")]]
+    rows, metrics = evaluate(tmp_path, batches)
+    assert [(row["case"], row["patient"]) for row in rows] == [("a", "p"), ("b", "p"), ("c", "q")]
+    values = [float(row["test_ged_v_n2"]) for row in rows]
+    assert values == pytest.approx([0, 2 * 0.25 - 0.25, 2])  # by hand: IoU 1; 0.5 and 1; 0
+    assert metrics["test_ged_v_n2"] == pytest.approx(sum(values) / 3)
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_standard_metrics_name_convention_and_number_of_draws():
+    metrics = standard_metrics(num_classes=3, draws=(4, 8), split="val")
+    assert len(metrics) == 16
+    assert all(name.startswith("val_") and name.rsplit("_n")[-1] in ("4", "8") for name in metrics)

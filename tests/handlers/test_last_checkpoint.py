@@ -1,0 +1,153 @@
+import pytest
+import torch
+from ignite.engine import Events
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from torch import nn
+
+from monai_flowssn.handlers.ema import WarmUpEMAHandler
+from monai_flowssn.handlers.last_checkpoint import LastCheckpoint
+from monai_flowssn.networks import StreamlinedUNet
+
+BATCHES = [{"image": torch.full((2, 1), v), "label": torch.ones(2, 1)} for v in (1.0, -2.0, 3.0)]
+
+
+class Training:
+    """A real trainer with all that must survive: weights, Adam's moments, the schedule and the moving average."""
+
+    def __init__(self, folder, max_epochs, *, resume=False, network=None, stop_after=None):
+        torch.manual_seed(0)
+        self.network = network or nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1))
+        self.optimiser = torch.optim.Adam(self.network.parameters(), 0.1)
+        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimiser, 0.9)
+        self.ema = WarmUpEMAHandler(self.network)
+        state = {"network": self.network, "optimizer": self.optimiser, "schedule": self.schedule, "ema": self.ema}
+        self.last = LastCheckpoint(folder, state, resume=resume)
+        self.trainer = SupervisedTrainer(
+            "cpu",
+            max_epochs,
+            BATCHES,
+            self.network,
+            self.optimiser,
+            nn.functional.mse_loss,
+            decollate=False,
+            train_handlers=[self.ema, LrScheduleHandler(self.schedule, print_lr=False), self.last],
+        )
+        self.iterations = []
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.iterations.append(e.state.iteration))
+        if stop_after:
+            self.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=stop_after), self.crash)
+
+    def crash(self):
+        raise RuntimeError("power cut")
+
+    def run(self):
+        self.trainer.run()
+        return self
+
+    def state(self):
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "ema": self.ema.ema_model.state_dict(),
+            "updates": self.ema.updates,
+            "epoch": self.trainer.state.epoch,
+            "iteration": self.trainer.state.iteration,
+        }
+
+
+def test_training_in_two_parts_is_training_at_once(tmp_path):
+    whole = Training(tmp_path / "whole", 3).run()
+    Training(tmp_path / "parts", 1).run()
+    rest = Training(tmp_path / "parts", 3, resume=True).run()
+    assert rest.iterations == [4, 5, 6, 7, 8, 9]
+    assert rest.trainer.state.max_epochs == 3
+    assert (rest.trainer.state.epoch, rest.ema.updates) == (3, 9)
+    torch.testing.assert_close(rest.state(), whole.state(), rtol=0, atol=0)
+
+
+def test_after_a_crash_the_last_whole_epoch_counts(tmp_path):
+    whole = Training(tmp_path / "whole", 3).run()
+    with pytest.raises(RuntimeError, match="power cut"):
+        Training(tmp_path / "parts", 3, stop_after=5).run()
+    rest = Training(tmp_path / "parts", 3, resume=True).run()
+    assert rest.iterations == [4, 5, 6, 7, 8, 9]
+    torch.testing.assert_close(rest.state(), whole.state(), rtol=0, atol=0)
+
+
+def test_a_finished_training_does_nothing_more(tmp_path):
+    first = Training(tmp_path, 2).run()
+    again = Training(tmp_path, 2, resume=True).run()
+    assert again.iterations == []
+    torch.testing.assert_close(again.state(), first.state(), rtol=0, atol=0)
+
+
+def test_without_resume_the_file_is_overwritten(tmp_path):
+    first = Training(tmp_path, 2).run()
+    again = Training(tmp_path, 2).run()
+    assert again.iterations == first.iterations == [1, 2, 3, 4, 5, 6]
+
+
+def test_without_a_file_training_starts_at_the_beginning(tmp_path):
+    training = Training(tmp_path / "new", 1, resume=True).run()
+    assert training.iterations == [1, 2, 3]
+    assert training.last.path.is_file()
+
+
+def test_the_file_is_one_and_holds_plain_types(tmp_path):
+    training = Training(tmp_path / "out", 2).run()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["last.pt"]
+    saved = torch.load(training.last.path, weights_only=True)
+    assert set(saved) == {"network", "optimizer", "schedule", "ema", "trainer"}
+    assert saved["trainer"]["iteration"] == 6
+
+
+def test_a_save_that_fails_leaves_the_file_before_it(tmp_path, monkeypatch):
+    save, calls = torch.save, []
+
+    def failing(obj, file, *args, **kwargs):
+        calls.append(file)
+        if len(calls) == 2:
+            file.write(b"half")
+            raise OSError("No space left on device")
+        save(obj, file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(OSError, match="No space left"):
+        Training(tmp_path, 2).run()
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["trainer"]["iteration"] == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1)),
+        nn.Linear(1, 1),
+        StreamlinedUNet(2, 1, 2, channels=(4,)),
+    ],
+)
+def test_a_checkpoint_of_another_architecture_is_refused_with_the_fix(tmp_path, other):
+    Training(tmp_path, 1).run()
+    with pytest.raises(
+        ValueError, match=r"last\.pt is damaged or does not fit what is trained .*choose another output folder"
+    ):
+        Training(tmp_path, 2, resume=True, network=other).run()
+
+
+def test_a_checkpoint_without_a_part_of_the_state_is_refused(tmp_path):
+    training = Training(tmp_path, 1).run()
+    saved = torch.load(training.last.path, weights_only=True)
+    del saved["ema"]
+    torch.save(saved, training.last.path)
+    with pytest.raises(ValueError, match=r"is damaged or does not fit what is trained .*ema"):
+        Training(tmp_path, 2, resume=True).run()
+
+
+@pytest.mark.parametrize("size", [0, 1, 500])
+def test_a_damaged_file_is_refused_by_name(tmp_path, size):
+    training = Training(tmp_path, 1).run()
+    training.last.path.write_bytes(training.last.path.read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"last\.pt is damaged"):
+        Training(tmp_path, 2, resume=True).run()

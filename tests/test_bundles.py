@@ -1,0 +1,148 @@
+"""Every bundle: in sync with configs/, complete, and running."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import nibabel
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
+
+ROOT = Path(__file__).resolve().parent.parent
+BUNDLES = sorted(path.parent for path in (ROOT / "bundles").glob("*/recipe.yaml"))
+
+# MONAI, ignite and MLflow warn about themselves; what is ours is tested as an error elsewhere
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def workflow(bundle: Path, file: str, options: dict, *overlays: str) -> ConfigWorkflow:
+    files = [str(bundle / "configs" / f"{file}.yaml"), *(str(ROOT / "configs" / overlay) for overlay in overlays)]
+    kind = "train" if file == "train" else "inference"
+    return ConfigWorkflow(config_file=files, workflow_type=kind, logging_file=False, **options)
+
+
+def run(bundle: Path, file: str, options: dict, *overlays: str) -> ConfigWorkflow:
+    flow = workflow(bundle, file, options, *overlays)
+    flow.initialize()
+    flow.run()
+    flow.finalize()
+    return flow
+
+
+@pytest.fixture(params=BUNDLES, ids=lambda path: path.name)
+def bundle(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_rendered_files_are_in_sync(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "scripts/render_bundles.py", "--into", tmp_path], check=True)
+    rendered = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    shipped = {path.relative_to(ROOT / "bundles"): path.read_text() for path in (ROOT / "bundles").glob("*/configs/*")}
+    assert rendered == shipped, "run scripts/render_bundles.py"
+    assert len(rendered) == 6 * len(BUNDLES)
+
+
+def test_metadata_and_network_verify(bundle: Path, tiny_options: dict) -> None:
+    metadata = str(bundle / "configs" / "metadata.json")
+    verify_metadata(meta_file=metadata, filepath=str(ROOT / "configs" / "metadata_schema.json"))
+    tiny = {key: tiny_options[key] for key in ("backbone", "flow_network")}
+    verify_net_in_out("network_def", meta_file=metadata, config_file=str(bundle / "configs" / "inference.yaml"), **tiny)
+
+
+@pytest.mark.parametrize("file", ["train", "inference"])
+def test_properties_are_complete(bundle: Path, file: str, tiny_options: dict) -> None:
+    flow = workflow(bundle, file, tiny_options)
+    flow.initialize()
+    assert flow.check_properties() == []
+
+
+def test_train_evaluate_infer(
+    bundle: Path, tiny_options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path.parent)  # a bundle runs from anywhere
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run(bundle, "train", tiny_options)
+    assert (tmp_path / "models" / "model.pt").is_file()
+    assert (tmp_path / "models" / "last.pt").is_file()
+
+    run(bundle, "evaluate", tiny_options)
+    with (tmp_path / "runs" / "evaluate" / "per_case.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert {row["patient"] for row in rows} == {"200", "201", "202"}
+    assert all(float(row["test_ged_v_n4"]) >= -1e-6 for row in rows)
+
+    tracked = mlflow.MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    experiment = tracked.get_experiment_by_name("monai_flowssn")
+    runs = {each.data.tags["run"]: each for each in tracked.search_runs([experiment.experiment_id])}
+    assert {each.info.status for each in runs.values()} == {"FINISHED"}
+    assert "val_ged_v_n3" in runs["train"].data.metrics
+    mean = sum(float(row["test_ged_v_n4"]) for row in rows) / 6
+    assert runs["evaluate"].data.metrics["test_ged_v_n4"] == pytest.approx(mean, abs=1e-5)
+    assert runs["train"].data.params["seed"] == "0"
+
+    run(bundle, "inference", {**tiny_options, "infer_options": {"limit": 1}})
+    folder = tmp_path / "runs" / "inference"
+    maps = {path.name: nibabel.load(path) for path in folder.rglob("*.nii.gz")}
+    assert len(maps) == 6
+    for name, image in maps.items():
+        assert image.shape[:2] == (16, 16), name
+        assert image.header.get_zooms()[:2] == pytest.approx((0.5, 0.5)), name
+    assert len(list(folder.rglob("*.png"))) == 1
+    summary = json.loads(next(folder.rglob("*.json")).read_text())
+    assert json.dumps(summary).count("mm") > 0
+
+
+def test_resume_continues(tiny_options: dict, tmp_path: Path) -> None:
+    run(BUNDLES[0], "train", tiny_options)
+    flow = run(BUNDLES[0], "train", {**tiny_options, "max_epochs": 3, "resume": True})
+    assert flow.parser.get_parsed_content("train::trainer").state.epoch == 3
+    assert flow.parser.get_parsed_content("ema").updates == 9  # three batches an epoch
+
+
+def test_time_limit_ends_in_good_order(tiny_options: dict, tmp_path: Path) -> None:
+    flow = run(BUNDLES[0], "train", {**tiny_options, "max_epochs": 10_000, "time_limit": 0.2})
+    trainer = flow.parser.get_parsed_content("train::trainer")
+    assert trainer.state.epoch < 10_000
+    assert (tmp_path / "models" / "last.pt").is_file()
+
+
+def test_early_stop(tiny_options: dict) -> None:
+    flow = run(BUNDLES[0], "train", {**tiny_options, "max_epochs": 50, "lr": 0.0, "early_stop_patience": 2})
+    assert flow.parser.get_parsed_content("train::trainer").state.epoch == 3
+
+
+def test_checkpoint_of_another_architecture_is_named(tiny_options: dict, tmp_path: Path) -> None:
+    run(BUNDLES[0], "train", tiny_options)
+    other = {**tiny_options, "resume": True, "backbone": {**tiny_options["backbone"], "channels": [8, 8]}}
+    with pytest.raises(RuntimeError) as error:  # MONAI's, around ours
+        run(BUNDLES[0], "train", other)
+    assert "does not fit what is trained" in str(error.value.__cause__)
+
+
+def test_laptop_profile_overlays_every_workflow(bundle: Path, tiny_options: dict) -> None:
+    for file in ("train", "evaluate", "inference"):
+        flow = workflow(bundle, file, {"dataset_dir": tiny_options["dataset_dir"]}, "profiles/laptop.yaml")
+        assert flow.parser.get_parsed_content("spatial_size") == [64, 64]
+        assert sum(parameter.numel() for parameter in flow.parser.get_parsed_content("network_def").parameters()) < 4e6
+
+
+def test_two_processes_train_as_one(tiny_options: dict, tmp_path: Path) -> None:
+    configs = BUNDLES[0] / "configs"
+    overrides = [text for key, value in tiny_options.items() for text in (f"--{key}", str(value))]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "monai.bundle", "run", "training", *overrides]
+    command += ["--config_file", f"['{configs}/train.yaml','{configs}/multi_gpu_train.yaml']"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert all(torch.isfinite(value).all() for value in state.values())
