@@ -1,0 +1,61 @@
+"""Any bundle on other data than its default, through configs/data/."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from monai.bundle import ConfigWorkflow
+
+ROOT = Path(__file__).resolve().parent.parent
+BUNDLE = ROOT / "bundles" / "flowssn_continuous_segmentation" / "configs"
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def run(file: str, data: str, options: dict) -> None:
+    files = [str(BUNDLE / f"{file}.yaml"), str(ROOT / "configs" / "data" / f"{data}.yaml")]
+    flow = ConfigWorkflow(config_file=files, workflow_type="train", logging_file=False, **options)
+    flow.initialize()
+    flow.run()
+    flow.finalize()
+
+
+@pytest.fixture
+def own_data(tmp_path: Path) -> Path:
+    """Nine NIfTI images of 20 x 18 pixels, with one to three raters each."""
+    generator = np.random.default_rng(0)
+    affine = np.diag([0.7, 0.6, 1, 1])
+    entries = []
+    for case in range(9):
+        image, names = generator.normal(-700, 50, (20, 18)).astype(np.float32), []
+        for rater in range(3):
+            mask = np.zeros((20, 18), np.uint8)
+            mask[6 : 10 + rater, 5:9] = 1
+            image += 200 * mask
+            names.append(f"{case}_{rater}.nii.gz" if rater <= case % 3 else None)
+            nibabel.save(nibabel.Nifti1Image(mask, affine), tmp_path / f"{case}_{rater}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(image, affine), tmp_path / f"{case}.nii.gz")
+        entries.append({"image": f"{case}.nii.gz", "label": names, "patient": f"p{case}"})
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps({"training": entries[:5], "validation": entries[5:7], "test": entries[7:]}))
+    return path
+
+
+def test_own_files_train_evaluate_and_come_back_in_their_geometry(own_data: Path, tiny_options: dict, tmp_path: Path) -> None:
+    options = {**tiny_options, "datalist_file": str(own_data), "intensity_range": [-1000, 400], "raters": 3}
+    del options["dataset_dir"]
+    run("train", "datalist", options)
+    run("evaluate", "datalist", options)
+    with (tmp_path / "runs" / "evaluate" / "per_case.csv").open() as file:
+        assert [row["patient"] for row in csv.DictReader(file)] == ["p7", "p8"]
+    run("inference", "datalist", options)
+    found = sorted((tmp_path / "runs" / "inference").rglob("*.nii.gz"))
+    assert len(found) == 12
+    for path in found:
+        image = nibabel.load(path)
+        assert image.shape[:2] == (20, 18), path.name
+        assert np.allclose(image.affine[:2, :2], np.diag([0.7, 0.6])), path.name
