@@ -1,8 +1,8 @@
 """Measure how velocity, grid power and steps of a trained continuous Flow-SSN change its draws, on the validation split.
 
-    python scripts/ablate.py --config_file FILES --limit 100 --out docs/ablation.json -- [overrides as for monai.bundle run]
+    python scripts/ablate.py --config_file FILES --limit 100 --out docs/ablation [overrides as for monai.bundle run]
 
-The same noise is used for every setting, so that differences are those of the integration.
+The same noise is used for every setting, so that differences are those of the integration. Writes OUT.json and OUT.md.
 """
 
 from __future__ import annotations
@@ -56,6 +56,20 @@ def measure(network: Any, batches: list[dict[str, Any]], draws: int) -> dict[str
     }
 
 
+def markdown(summary: dict[str, Any]) -> str:
+    """Return the table; the first rows' keys name convention and number of draws."""
+    names = [name for name in summary["rows"][0] if name != "s_per_image"]  # times belong to scripts/benchmark.py
+    lines = [
+        f"# Velocity, time grid and steps\n\n{summary['model']} `{summary['split']}` split, {summary['cases']} cases.\n"
+    ]
+    lines += ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    for row in summary["rows"]:
+        lines.append(
+            "| " + " | ".join(f"{v:.4f}" if isinstance(v := row[name], float) else str(v) for name in names) + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config_file", nargs="+", required=True, help="evaluate.yaml of a bundle, then overlays")
@@ -63,7 +77,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=16)
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 10, 50])
     parser.add_argument("--powers", type=float, nargs="+", default=[1.0, 2.0])
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--about", default="", help="which model this is, for the reader of the table")
+    parser.add_argument("--out", type=Path, required=True, help="path of the two files, without suffix")
     arguments, rest = parser.parse_known_args()
     overrides = fire.Fire(lambda **options: options, command=rest) if rest else {}
     network, batches = load(arguments.config_file, arguments.limit, overrides)
@@ -73,7 +88,9 @@ def main() -> None:
     ):
         setting = {"velocity": network.velocity, "grid_power": network.grid_power, "steps": network.steps}
         rows.append({**setting, **measure(network, batches, arguments.draws)})
-    arguments.out.write_text(json.dumps({"split": "val", "cases": arguments.limit, "rows": rows}, indent=1) + "\n")
+    summary = {"model": arguments.about, "split": "val", "cases": arguments.limit, "rows": rows}
+    arguments.out.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n")
+    arguments.out.with_suffix(".md").write_text(markdown(summary))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ def own_data(tmp_path: Path) -> Path:
     return path
 
 
-def test_own_files_train_evaluate_and_come_back_in_their_geometry(own_data: Path, tiny_options: dict, tmp_path: Path) -> None:
+def test_own_files_train_evaluate_and_come_back_in_their_geometry(
+    own_data: Path, tiny_options: dict, tmp_path: Path
+) -> None:
     options = {**tiny_options, "datalist_file": str(own_data), "intensity_range": [-1000, 400], "raters": 3}
     del options["dataset_dir"]
     run("train", "datalist", options)

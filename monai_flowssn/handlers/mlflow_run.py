@@ -192,7 +192,9 @@ class MLflowRunHandler:
         experiment = self._client.get_experiment_by_name(self.experiment_name)
         if experiment is None:
             try:
-                return self._client.create_experiment(self.experiment_name, artifact_location=location)
+                # without the kind MLflow's page opens the view for language models, in which no run is to be seen
+                kind = {"mlflow.experimentKind": "custom_model_development"}
+                return self._client.create_experiment(self.experiment_name, artifact_location=location, tags=kind)
             except Exception:  # a run that started at the same time may have made it
                 experiment = self._client.get_experiment_by_name(self.experiment_name)
                 if experiment is None:

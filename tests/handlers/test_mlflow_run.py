@@ -99,6 +99,8 @@ def test_a_run_holds_all_that_tells_it_apart(uri, run_of, tmp_path):
     run = run_of(handler)
     assert run.info.status == "FINISHED"
     assert run.info.run_name.startswith("ssn-toy-2")
+    experiment = MlflowClient(uri).get_experiment(run.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert {k: run.data.tags[k] for k in ("method", "data", "n")} == {"method": "ssn", "data": "toy", "n": "16"}
     params = run.data.params
     assert params["p149"] == "149"
