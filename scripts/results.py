@@ -28,9 +28,9 @@ Table = dict[str, dict[str, Any]]
 TEXT = """# Results
 
 Real LIDC-IDRI, `test` group: {cases} cases of {patients} patients, {size}x{size} centre crops, four radiologists. Written by
-`scripts/results.py` from logged runs. Foreground only; two empty masks have IoU 1; `_v` counts the distance of a draw to itself (as
-papers do), `_u` does not; `_nN` is the number of draws. Brackets: 95 % bootstrap interval over patients. NLL in nats per case,
-probabilities clamped at 1e-6.
+`scripts/results.py` from logged runs. Foreground only; two empty masks have IoU 1; `_v` counts the distance of a draw to
+itself (as papers do), `_u` does not; `_nN` is the number of draws. Brackets: 95 % bootstrap interval over patients. NLL in nats
+per case, probabilities clamped at 1e-6.
 
 {methods}
 

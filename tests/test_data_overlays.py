@@ -17,7 +17,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def run(file: str, data: str, options: dict) -> None:
-    files = [str(BUNDLE / f"{file}.yaml"), str(ROOT / "configs" / "data" / f"{data}.yaml")]
+    overlays = [ROOT / "configs" / "data" / f"{data}.yaml", ROOT / "configs" / "profiles" / "laptop.yaml"]
+    files = [str(BUNDLE / f"{file}.yaml"), *map(str, overlays)]
     flow = ConfigWorkflow(config_file=files, workflow_type="train", logging_file=False, **options)
     flow.initialize()
     flow.run()

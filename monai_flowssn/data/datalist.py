@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_flowssn.data.items import case_name, check_items
+from monai_flowssn.data.items import case_name, check_items, pick_evenly
 from monai_flowssn.data.splits import SPLITS, split_patients
 from monai_flowssn.transforms.raters import LoadCased
 
@@ -20,7 +20,7 @@ Entry = Mapping[str, Any]
 
 
 def datalist(
-    path: str | Path, split: str, *, seed: int = 0, fold: int = 0, on_error: str = "raise"
+    path: str | Path, split: str, *, limit: int | None = None, seed: int = 0, fold: int = 0, on_error: str = "raise"
 ) -> list[dict[str, Any]]:
     """List the cases of one split as items that hold paths; `transforms.LoadCased` reads them.
 
@@ -39,6 +39,7 @@ def datalist(
     Args:
         path: the JSON file.
         split: "train", "val" or "test".
+        limit: at most so many evenly spaced cases, for quick runs.
         seed: of the split of patients.
         fold: held out for validation where entries have folds.
         on_error: "raise" checks that every file exists, and leaves a damaged one to `LoadCased`, which names it; "skip"
@@ -51,7 +52,7 @@ def datalist(
     if split not in SPLITS or on_error not in ("raise", "skip"):
         raise ValueError(f"Got split='{split}', on_error='{on_error}'; choose one of {SPLITS}, and 'raise' or 'skip'.")
     items = []
-    for entry in _select(_load(path), split, seed, fold, path):
+    for entry in pick_evenly(_select(_load(path), split, seed, fold, path), limit):
         try:
             items.append(_item(entry, path, split, decode=on_error == "skip"))
         except ValueError as error:

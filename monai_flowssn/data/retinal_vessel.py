@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from monai_flowssn.data.items import check_items, make_item, open_picture
+from monai_flowssn.data.items import check_items, make_item, open_picture, pick_evenly
 from monai_flowssn.data.splits import SPLITS, split_patients
 
 __all__ = ["field_of_view", "retinal_vessel"]
@@ -30,7 +30,9 @@ class _Files(NamedTuple):
     fov: Path | None = None
 
 
-def retinal_vessel(root: str | Path, split: str, *, seed: int = 0, height: int = 512) -> list[dict[str, Any]]:
+def retinal_vessel(
+    root: str | Path, split: str, *, limit: int | None = None, seed: int = 0, height: int = 512
+) -> list[dict[str, Any]]:
     """List the cases of one split as in-memory items, resized to one height (widths differ).
 
     Folders under `root`, as the archives unpack: DRIVE/test/{images,1st_manual,2nd_manual,mask} (only DRIVE's test part
@@ -45,6 +47,7 @@ def retinal_vessel(root: str | Path, split: str, *, seed: int = 0, height: int =
     Args:
         root: folder with at least one of the three data sets.
         split: "train", "val" or "test", with its share of each data set; both eyes of a CHASE child stay together.
+        limit: at most so many evenly spaced cases, for quick runs.
         seed: of the split.
         height: of the resized images in pixels; the aspect is kept.
 
@@ -66,7 +69,8 @@ def retinal_vessel(root: str | Path, split: str, *, seed: int = 0, height: int =
     kept: set[str] = set()
     for name in found:  # each set by itself, so that every split has images of all
         kept.update(split_patients([each.patient for each in files if each.case.startswith(name)], seed=seed)[split])
-    return check_items([_read(each, height) for each in files if each.patient in kept], source=root, split=split)
+    chosen = pick_evenly([each for each in files if each.patient in kept], limit)
+    return check_items([_read(each, height) for each in chosen], source=root, split=split)
 
 
 def _drive(folder: Path) -> Iterator[_Files]:
