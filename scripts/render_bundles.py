@@ -31,10 +31,10 @@ def render(recipe: dict[str, Any], configs: Path) -> None:
         names = ["common", *fragments, f"profiles/{recipe['profile']}", f"methods/{recipe['method']}"]
         merged = merge([*names, f"data/{recipe['data']}"], recipe.get("overrides", {}))
         text = yaml.safe_dump(merged, sort_keys=False, width=120, default_flow_style=False)
-        (configs / f"{workflow}.yaml").write_text(HEADER + text)
-    metadata = {**recipe["metadata"], **yaml.safe_load((CONFIGS / "metadata.yaml").read_text())}
+        (configs / f"{workflow}.yaml").write_text(HEADER + text, encoding="utf-8")
+    metadata = {**recipe["metadata"], **yaml.safe_load((CONFIGS / "metadata.yaml").read_text(encoding="utf-8"))}
     metadata = {"schema": SCHEMA, **metadata}
-    (configs / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
+    (configs / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     for name in ("multi_gpu_train.yaml", "logging.conf"):
         shutil.copy(CONFIGS / name, configs / name)
 
@@ -53,7 +53,7 @@ def main() -> None:
     arguments.add_argument("--into", type=Path, default=ROOT / "bundles", help="folder of the rendered bundles")
     into = arguments.parse_args().into
     for path in sorted((ROOT / "bundles").glob("*/recipe.yaml")):
-        render(yaml.safe_load(path.read_text()), into / path.parent.name / "configs")
+        render(yaml.safe_load(path.read_text(encoding="utf-8")), into / path.parent.name / "configs")
 
 
 if __name__ == "__main__":

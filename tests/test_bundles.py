@@ -141,7 +141,13 @@ def test_two_processes_train_as_one(tiny_options: dict, tmp_path: Path) -> None:
     command += ["-m", "monai.bundle", "run", "training", *overrides]
     command += ["--config_file", f"['{configs}/train.yaml','{configs}/multi_gpu_train.yaml']"]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+        command,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)

