@@ -107,6 +107,18 @@ def test_resume_continues(tiny_options: dict, tmp_path: Path) -> None:
     assert flow.parser.get_parsed_content("ema").updates == 9  # three batches an epoch
 
 
+def test_a_resumed_training_remembers_its_best(tiny_options: dict, tmp_path: Path) -> None:
+    run(BUNDLES[0], "train", tiny_options)
+    last, best = tmp_path / "models" / "last.pt", tmp_path / "models" / "model.pt"
+    state = torch.load(last, weights_only=True)
+    ((_, name),) = state["best"]["_saved"]
+    state["best"]["_saved"] = [(1e9, name)]  # as if no later validation could be better
+    torch.save(state, last)
+    before = best.read_bytes()
+    run(BUNDLES[0], "train", {**tiny_options, "max_epochs": 2, "resume": True})
+    assert best.read_bytes() == before
+
+
 def test_time_limit_ends_in_good_order(tiny_options: dict, tmp_path: Path) -> None:
     flow = run(BUNDLES[0], "train", {**tiny_options, "max_epochs": 10_000, "time_limit": 0.2})
     trainer = flow.parser.get_parsed_content("train::trainer")

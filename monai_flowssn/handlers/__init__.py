@@ -1,5 +1,6 @@
 """Ignite handlers: what training and evaluation need beside MONAI's own."""
 
+from monai_flowssn.handlers.best_checkpoint import BestCheckpoint
 from monai_flowssn.handlers.case_table import CaseTable
 from monai_flowssn.handlers.clip_gradient import ClipGradient
 from monai_flowssn.handlers.ema import WarmUpEMAHandler
@@ -21,6 +22,7 @@ from monai_flowssn.handlers.time_budget import TimeBudget
 
 __all__ = [
     "AverageIoUHandler",
+    "BestCheckpoint",
     "CalibrationHandler",
     "CaseTable",
     "ClipGradient",
