@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from mlflow import MlflowClient
 from monai.transforms import CenterSpatialCrop
+from torch.nn.functional import one_hot
 
 from monai_flowssn.data import lidc
 from monai_flowssn.metrics import bootstrap_interval, evaluate_preset, paired_difference
@@ -38,7 +39,8 @@ Parameters and training: {training}.
 
 ## References
 
-What the raters' own four masks score as draws, and what a model that never marks anything scores.
+What the raters' own four masks score as draws, and what a model that never marks anything scores. (`ged_u` of the raters is
+below 0: draws that are the raters themselves are no independent sample.)
 
 {references}
 """
@@ -53,7 +55,7 @@ def read_runs(uri: str, experiment: str) -> dict[str, Any]:
     runs = client.search_runs([found.experiment_id], "attributes.status = 'FINISHED'", order_by=["start_time ASC"])
     methods = {}
     for run in runs:
-        if any(name.startswith("test_") for name in run.data.metrics):
+        if run.data.tags.get("data") == "lidc" and any(name.startswith("test_") for name in run.data.metrics):
             with tempfile.TemporaryDirectory() as folder:
                 path = client.download_artifacts(run.info.run_id, "per_case/per_case.csv", folder)
                 with open(path, newline="") as file:
@@ -102,7 +104,8 @@ def references(items: list[dict[str, Any]], size: int) -> Table:
     patients = [item["patient"] for item in items]
     table = {}
     for name, draws in {"raters as draws (N = 4)": raters, "empty mask (N = 4)": torch.zeros_like(raters)}.items():
-        values = evaluate_preset("standard", draws, raters)
+        soft = one_hot(draws, 2).movedim(-1, 2).float()  # (B, N, K, *S)
+        values = evaluate_preset("standard", draws, raters, pred=soft)
         table[name] = {metric: tuple(bootstrap_interval(value, patients)) for metric, value in values.items()}
     return table
 
@@ -131,6 +134,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DOCS)
     arguments = parser.parse_args()
     methods = read_runs(arguments.tracking_uri, arguments.experiment)
+    if not methods:
+        raise SystemExit(
+            f"{arguments.tracking_uri} has no finished evaluation on lidc; run `evaluating` with it first."
+        )
     items = lidc(arguments.dataset_dir, "test", limit=arguments.limit)
     summary = {
         "methods": summarise(methods),
