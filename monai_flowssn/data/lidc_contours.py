@@ -65,9 +65,9 @@ def build_lidc_contours(
     """Write the embedded set (real masks, simulated CT) as an HDF5 file in the layout of the PHiSeg LIDC file.
 
     The groups ``train``, ``val`` and ``test`` hold ``images`` (n, size, size) uint8, scaled from the minimum to the
-    maximum of each slice, ``labels`` (n, size, size, 4) uint8, ``uids``, ``slice_ids`` (they
-    begin with "simulated-CT"), and ``spacing`` (n,) in mm. The file
-    appears at once and whole under its name, so several processes may build it at the same time.
+    maximum of each slice, ``labels`` (n, size, size, 4) uint8, ``uids``, ``slice_ids``
+    (they begin with "simulated-CT"), and ``spacing`` (n,) in mm. The file appears at once and whole under its name, so
+    several processes may build it at the same time.
 
     Args:
         path: file to write.

@@ -6,9 +6,11 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import torch
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.utils import string_list_all_gather
+
+from monai_flowssn.transforms.summary import written_whole
 
 
 class CaseTable:
@@ -40,13 +42,10 @@ class CaseTable:
     def _write(self, engine: Any) -> None:
         names = string_list_all_gather(self._names)
         details = {name: values.flatten().tolist() for name, values in engine.state.metric_details.items()}
-        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+        if idist.get_rank() > 0:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="") as file:
+        with written_whole(self.path) as path, path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["case", "patient", *details])
             for row, name in enumerate(names):
                 writer.writerow([*name.split("\n"), *(repr(values[row]) for values in details.values())])
-        part.replace(self.path)

@@ -12,12 +12,12 @@ from torch import Tensor
 __all__ = ["DrawInferer", "LossInferer", "cpu_autocast"]
 
 
-def cpu_autocast(device: torch.device) -> torch.autocast:
+def cpu_autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
     """Return an autocast context to bfloat16 that is active only on a CPU that computes in it.
 
     MONAI's engines autocast on CUDA alone. On CPUs without bfloat16 instructions it would be emulated, and slower.
     """
-    fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    fast = enabled and device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.autocast("cpu", torch.bfloat16, enabled=fast)
 
 
@@ -33,9 +33,7 @@ class LossInferer(Inferer):
         self.autocast = autocast
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if not self.autocast:
-            return network(inputs, *args, **kwargs)
-        with cpu_autocast(inputs.device):
+        with cpu_autocast(inputs.device, self.autocast):
             return network(inputs, *args, **kwargs)
 
 
@@ -60,15 +58,12 @@ class DrawInferer(Inferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return (B, N, K, *S) class probabilities for images (B, C, *S)."""
-        if not self.autocast:
-            return self._sample(inputs, network)
-        with cpu_autocast(inputs.device):
+        with cpu_autocast(inputs.device, self.autocast):
             return self._sample(inputs, network)
 
     def _sample(self, inputs: Tensor, network: Any) -> Tensor:
-        image = (
-            inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
-        )  # MONAI's MetaTensor costs at every operation
+        # MONAI's MetaTensor costs at every operation
+        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         if self.seed is None:
             return network.sample(image, self.n)
         devices = [inputs.device] if inputs.device.type == "cuda" else []

@@ -33,7 +33,7 @@ def test_one_row_per_case_at_full_precision(tmp_path):
     values = [float(row["test_ged_v_n2"]) for row in rows]
     assert values == pytest.approx([0, 2 * 0.25 - 0.25, 2])  # by hand: IoU 1; 0.5 and 1; 0
     assert metrics["test_ged_v_n2"] == pytest.approx(sum(values) / 3)
-    assert not list((tmp_path / "run").glob("*.part"))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["per_case.csv"]
 
 
 def test_standard_metrics_name_convention_and_number_of_draws():
