@@ -28,12 +28,14 @@ def render(recipe: dict[str, Any], configs: Path) -> None:
     """Write the configs folder of one bundle."""
     configs.mkdir(parents=True, exist_ok=True)
     for workflow, fragments in WORKFLOWS.items():
-        names = ["common", *fragments, f"profiles/{recipe['profile']}", f"methods/{recipe['method']}"]
-        merged = merge([*names, f"data/{recipe['data']}"], recipe.get("overrides", {}))
+        methods = [f"methods/{name}" for name in recipe["methods"]]
+        names = ["common", *fragments, f"profiles/{recipe['profile']}", *methods, f"data/{recipe['data']}"]
+        merged = merge(names, recipe.get("overrides", {}))
         text = yaml.safe_dump(merged, sort_keys=False, width=120, default_flow_style=False)
         (configs / f"{workflow}.yaml").write_text(HEADER + text, encoding="utf-8")
-    metadata = {**recipe["metadata"], **yaml.safe_load((CONFIGS / "metadata.yaml").read_text(encoding="utf-8"))}
-    metadata = {"schema": SCHEMA, **metadata}
+    about = merge(["metadata"], recipe["metadata"])
+    first = {key: about[key] for key in recipe["metadata"] if key in about}  # what is this bundle's own comes first
+    metadata = {"schema": SCHEMA, **first, **about}
     (configs / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     for name in ("multi_gpu_train.yaml", "logging.conf"):
         shutil.copy(CONFIGS / name, configs / name)

@@ -1,9 +1,10 @@
-"""Write docs/results.md and docs/results.json from the evaluation runs of an MLflow tracking server.
+"""Write docs/results.md and docs/results.json from the runs of an MLflow tracking server.
 
     python scripts/results.py --tracking_uri sqlite:///runs/mlflow.db --dataset_dir data/lidc --limit 400
 
-One column per method (its newest finished evaluation) and two references that every reader needs: the raters' own masks as
-draws, and the empty mask. Intervals are bootstrapped over patients; differences to the first method are paired by case.
+One row per method, its newest finished evaluation on lidc, and two references that every reader needs: the raters' own masks as
+draws, and the empty mask. Intervals are bootstrapped over patients; differences to the first method are paired by case. A method
+from elsewhere joins by its table of cases: ``--beside "name=per_case.csv"``.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import argparse
 import csv
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from monai.transforms import CenterSpatialCrop
 from torch.nn.functional import one_hot
 
@@ -29,13 +32,26 @@ Table = dict[str, dict[str, Any]]
 TEXT = """# Results
 
 Real LIDC-IDRI, `test` group: {cases} cases of {patients} patients, {size}x{size} centre crops, four radiologists. Written by
-`scripts/results.py` from logged runs. Foreground only; two empty masks have IoU 1; `_v` counts the distance of a draw to
-itself (as papers do), `_u` does not; `_nN` is the number of draws. Brackets: 95 % bootstrap interval over patients. NLL in nats
-per case, probabilities clamped at 1e-6.
+`scripts/results.py` from logged runs. Foreground only; two empty masks have IoU 1 and Dice 1. `_v` counts the distance of a draw
+to itself (as papers do), `_u` does not; `_nN` is the number of draws. `hm_iou_duplicate` scores every draw, `hm_iou_best` lets
+each rater choose the best of N. NLL in nats per case, probabilities clamped at 1e-6. Brackets: 95 % bootstrap interval over
+patients.
 
 {methods}
 
-Parameters and training: {training}.
+{notes}
+
+## Differences
+
+To {first}, paired by case: below 0 is better for GED, NLL and ECE, above 0 for HM-IoU and Dice.
+
+{differences}
+
+## Cost
+
+{machine}
+
+{cost}
 
 ## References
 
@@ -46,22 +62,28 @@ below 0: draws that are the raters themselves are no independent sample.)
 """
 
 
-def read_runs(uri: str, experiment: str) -> dict[str, Any]:
-    """Return the newest finished evaluation of every method, with its table of cases."""
-    client = MlflowClient(uri)
+def read_runs(client: MlflowClient, experiment: str) -> tuple[dict[str, Run], dict[str, Run]]:
+    """Return for every method its newest finished training and its newest finished evaluation."""
     found = client.get_experiment_by_name(experiment)
     if found is None:
-        raise SystemExit(f"{uri} has no experiment {experiment!r}; evaluate a bundle with this tracking_uri first.")
-    runs = client.search_runs([found.experiment_id], "attributes.status = 'FINISHED'", order_by=["start_time ASC"])
-    methods = {}
-    for run in runs:
-        if run.data.tags.get("data") == "lidc" and any(name.startswith("test_") for name in run.data.metrics):
-            with tempfile.TemporaryDirectory() as folder:
-                path = client.download_artifacts(run.info.run_id, "per_case/per_case.csv", folder)
-                with open(path, newline="") as file:
-                    rows = list(csv.DictReader(file))
-            methods[run.data.tags["method"]] = {"rows": rows, "params": run.data.params}
-    return methods
+        raise SystemExit(f"there is no experiment {experiment!r}; evaluate a bundle with this tracking_uri first.")
+    trainings, evaluations = {}, {}
+    for run in client.search_runs([found.experiment_id], "attributes.status = 'FINISHED'", order_by=["start_time ASC"]):
+        if run.data.tags.get("data") == "lidc":
+            tested = any(name.startswith("test_") for name in run.data.metrics)
+            (evaluations if tested else trainings)[run.data.tags["method"]] = run
+    return trainings, evaluations
+
+
+def read_evaluation(client: MlflowClient, run: Run) -> list[dict[str, str]]:
+    """Return the table of cases of an evaluation."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_cases(client.download_artifacts(run.info.run_id, "per_case/per_case.csv", folder))
+
+
+def read_cases(path: str) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def column(rows: list[dict[str, str]], name: str) -> torch.Tensor:
@@ -69,31 +91,33 @@ def column(rows: list[dict[str, str]], name: str) -> torch.Tensor:
     return torch.tensor([float(row[name]) for row in rows])
 
 
-def summarise(methods: dict[str, Any]) -> Table:
+def metric_names(rows: list[dict[str, str]]) -> list[str]:
+    return [name for name in rows[0] if name not in ("case", "patient")]
+
+
+def summarise(cases: dict[str, list[dict[str, str]]]) -> Table:
     """Return mean, low and high of every metric of every method."""
     table = {}
-    for method, run in methods.items():
-        patients = [row["patient"] for row in run["rows"]]
-        names = list(run["rows"][0])[2:]
-        table[method] = {name: tuple(bootstrap_interval(column(run["rows"], name), patients)) for name in names}
+    for method, rows in cases.items():
+        patients = [row["patient"] for row in rows]
+        table[method] = {name: tuple(bootstrap_interval(column(rows, name), patients)) for name in metric_names(rows)}
     return table
 
 
-def differences(methods: dict[str, Any]) -> Table:
+def differences(cases: dict[str, list[dict[str, str]]]) -> Table:
     """Return the paired differences of every further method to the first."""
-    first, *others = methods
-    rows = methods[first]["rows"]
+    first, *others = cases
+    rows = cases[first]
     patients = [row["patient"] for row in rows]
     table = {}
     for other in others:
-        theirs = methods[other]["rows"]
-        if [row["case"] for row in theirs] == [row["case"] for row in rows]:
-            pairs = {
-                name: (column(theirs, name), column(rows, name)) for name in list(rows[0])[2:] if name in theirs[0]
-            }
-            table[f"{other} - {first}"] = {
-                name: tuple(paired_difference(*pair, patients)) for name, pair in pairs.items()
-            }
+        theirs = cases[other]
+        if [row["case"] for row in theirs] != [row["case"] for row in rows]:
+            raise SystemExit(f"{other} was evaluated on other cases than {first}: evaluate both with the same options.")
+        names = [name for name in metric_names(rows) if name in theirs[0]]
+        table[other] = {
+            name: tuple(paired_difference(column(theirs, name), column(rows, name), patients)) for name in names
+        }
     return table
 
 
@@ -110,18 +134,45 @@ def references(items: list[dict[str, Any]], size: int) -> Table:
     return table
 
 
-def markdown(table: Table) -> str:
-    """Return a row per metric and a column per entry of the table."""
-    names = list(dict.fromkeys(name for values in table.values() for name in values))
-    cells = {
-        key: ["{:.3f} [{:.3f}, {:.3f}]".format(*values[name]) if name in values else "-" for name in names]
-        for key, values in table.items()
-    }
-    lines = ["| metric | " + " | ".join(table) + " |", "|---" * (len(table) + 1) + "|"]
-    lines += [
-        f"| {name} | " + " | ".join(column[row] for column in cells.values()) + " |" for row, name in enumerate(names)
+def cost(client: MlflowClient, trainings: dict[str, Run], evaluations: dict[str, Run]) -> list[dict[str, Any]]:
+    """Return parameters, training and sampling time of every method."""
+    rows = []
+    for method, run in evaluations.items():
+        row = {"method": method, "parameters": int(run.data.params["parameters_total"])}
+        if method in trainings:
+            training = trainings[method].info
+            losses = client.get_metric_history(training.run_id, "train_loss")
+            scores = client.get_metric_history(training.run_id, "val_ged_v_n16")
+            row["training steps"] = max(point.step for point in losses)
+            row["minutes, validations included"] = round((training.end_time - training.start_time) / 60_000, 1)
+            row["best val_ged_v_n16"] = round(min(point.value for point in scores), 4)
+        for name, value in run.data.metrics.items():
+            if "seconds_per_image" in name:
+                row[name.removeprefix("test_")] = round(value, 3)
+        rows.append(row)
+    return rows
+
+
+def markdown(rows: Iterable[dict[str, Any]]) -> str:
+    """Return a table of dictionaries with one row each."""
+    rows = list(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(cell(row.get(name)) for name in names) + " |" for row in rows])
+
+
+def cell(value: Any) -> str:
+    if isinstance(value, tuple):
+        digits = 1 if abs(value[0]) >= 10 else 3
+        return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*value, d=digits)
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def by_method(table: Table) -> list[dict[str, Any]]:
+    return [
+        {"method": method, **{name.removeprefix("test_"): value for name, value in values.items()}}
+        for method, values in table.items()
     ]
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -131,29 +182,37 @@ def main() -> None:
     parser.add_argument("--dataset_dir", required=True, help="LIDC, as in configs/data/lidc.yaml")
     parser.add_argument("--limit", type=int, help="the limit that the evaluations used")
     parser.add_argument("--size", type=int, default=64, help="edge of the centre crop that the evaluations used")
+    parser.add_argument("--beside", nargs="*", default=[], metavar="NAME=CSV", help="methods from elsewhere")
+    parser.add_argument("--notes", type=Path, help="a text to stand under the table")
     parser.add_argument("--out", type=Path, default=DOCS)
     arguments = parser.parse_args()
-    methods = read_runs(arguments.tracking_uri, arguments.experiment)
-    if not methods:
+    client = MlflowClient(arguments.tracking_uri)
+    trainings, evaluations = read_runs(client, arguments.experiment)
+    if not evaluations:
         raise SystemExit(
             f"{arguments.tracking_uri} has no finished evaluation on lidc; run `evaluating` with it first."
         )
+    cases = {method: read_evaluation(client, run) for method, run in evaluations.items()}
+    cases |= {name: read_cases(path) for name, _, path in (entry.partition("=") for entry in arguments.beside)}
     items = lidc(arguments.dataset_dir, "test", limit=arguments.limit)
     summary = {
-        "methods": summarise(methods),
-        "differences": differences(methods),
+        "methods": summarise(cases),
+        "differences": differences(cases),
         "references": references(items, arguments.size),
-        "params": {method: run["params"] for method, run in methods.items()},
+        "cost": cost(client, trainings, evaluations),
+        "params": {method: run.data.params for method, run in evaluations.items()},
     }
     text = TEXT.format(
         cases=len(items),
         patients=len({item["patient"] for item in items}),
         size=arguments.size,
-        methods=markdown({**summary["methods"], **summary["differences"]}),
-        training="; ".join(
-            f"{method}: {run['params'].get('parameters_total', '?')} parameters" for method, run in methods.items()
-        ),
-        references=markdown(summary["references"]),
+        methods=markdown(by_method(summary["methods"])),
+        notes=arguments.notes.read_text().strip() if arguments.notes else "",
+        first=next(iter(cases)),
+        differences=markdown(by_method(summary["differences"])),
+        machine=next(iter(evaluations.values())).data.params["machine"],
+        cost=markdown(summary["cost"]),
+        references=markdown(by_method(summary["references"])),
     )
     arguments.out.mkdir(exist_ok=True)
     (arguments.out / "results.json").write_text(json.dumps(summary, indent=1) + "\n")

@@ -17,6 +17,7 @@ from monai_flowssn.handlers.metrics import (
 )
 from monai_flowssn.handlers.mlflow_run import MLflowRunHandler
 from monai_flowssn.handlers.non_finite import StopOnNonFinite
+from monai_flowssn.handlers.sampling_time import SamplingTime
 from monai_flowssn.handlers.standard_metrics import standard_metrics
 from monai_flowssn.handlers.time_budget import TimeBudget
 
@@ -34,6 +35,7 @@ __all__ = [
     "NCCHandler",
     "NLLHandler",
     "RaterDiceHandler",
+    "SamplingTime",
     "StopOnNonFinite",
     "TimeBudget",
     "WarmUpEMAHandler",

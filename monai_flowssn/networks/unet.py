@@ -11,6 +11,8 @@ from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from monai_flowssn.networks.shapes import check_divisible
+
 __all__ = ["StreamlinedUNet", "time_embedding"]
 
 
@@ -210,12 +212,7 @@ class StreamlinedUNet(nn.Module):
                 f"input of shape {tuple(x.shape)}; a {self.spatial_dims}-D network takes (B, {self.in_channels}, *S): "
                 "add the batch or channel axis, or build it with another in_channels."
             )
-        if any(size % self.stride for size in x.shape[2:]):
-            fit = tuple(-(-size // self.stride) * self.stride for size in x.shape[2:])
-            raise ValueError(
-                f"spatial size {tuple(x.shape[2:])} cannot be halved that often; every size must be divisible by {self.stride} "
-                f"(patch times 2 per further level): pad the image to {fit} (DivisiblePadd) or use fewer levels."
-            )
+        check_divisible(x.shape[2:], self.stride)
         if (t is None) == bool(self.time_width):
             raise ValueError(
                 f"t is {t}, but the network was built with time={bool(self.time_width)}: the two must agree."

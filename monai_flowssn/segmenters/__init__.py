@@ -1,7 +1,23 @@
 """Models of p(mask | image), one file per method."""
 
+from monai_flowssn.segmenters.autoregressive import AutoregressiveFlowSSN, DualFlowSSN
 from monai_flowssn.segmenters.base import StochasticSegmenter, pick_rater
 from monai_flowssn.segmenters.continuous import ContinuousFlowSSN
+from monai_flowssn.segmenters.flow_matching import FlowMatching
+from monai_flowssn.segmenters.monte_carlo import MonteCarloSegmenter
+from monai_flowssn.segmenters.prob_unet import ProbabilisticUNet
+from monai_flowssn.segmenters.ssn import SSN
 from monai_flowssn.segmenters.unet import DeterministicUNet
 
-__all__ = ["ContinuousFlowSSN", "DeterministicUNet", "StochasticSegmenter", "pick_rater"]
+__all__ = [
+    "SSN",
+    "AutoregressiveFlowSSN",
+    "ContinuousFlowSSN",
+    "DeterministicUNet",
+    "DualFlowSSN",
+    "FlowMatching",
+    "MonteCarloSegmenter",
+    "ProbabilisticUNet",
+    "StochasticSegmenter",
+    "pick_rater",
+]

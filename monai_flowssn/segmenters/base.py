@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["StochasticSegmenter", "pick_rater"]
+__all__ = ["StochasticSegmenter", "check_option", "pick_rater"]
 
 
 def pick_rater(masks: Tensor, n: int = 1) -> Tensor:
@@ -125,5 +126,11 @@ class StochasticSegmenter(nn.Module, ABC):
 
 
 def _each(code: Tensor, n: int) -> Tensor:
-    """Repeat every row n times: (B, ...) -> (B * n, ...)."""
+    """Repeat every row n times: (B, ...) -> (B * n, ...), the copies of a row in succession."""
     return code if n == 1 else code[:, None].expand(-1, n, *code.shape[1:]).flatten(0, 1)
+
+
+def check_option(name: str, value: str | None, allowed: Iterable[str | None]) -> None:
+    """Refuse a value that is not one of those allowed."""
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, allowed))}.")

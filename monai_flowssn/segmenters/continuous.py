@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -11,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_flowssn.sampling import SOLVERS, VELOCITIES, time_grid
-from monai_flowssn.segmenters.base import StochasticSegmenter, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, check_option, pick_rater
+from monai_flowssn.segmenters.gaussian_base import gaussian_base
 
 __all__ = ["ContinuousFlowSSN"]
 
@@ -62,9 +61,9 @@ class ContinuousFlowSSN(StochasticSegmenter):
         train_draws: int = 1,
     ) -> None:
         super().__init__(num_classes=num_classes)
-        _check_option("velocity", velocity, VELOCITIES)
-        _check_option("solver", solver, SOLVERS)
-        _check_option("flow_condition", flow_condition, (None, "base"))
+        check_option("velocity", velocity, VELOCITIES)
+        check_option("solver", solver, SOLVERS)
+        check_option("flow_condition", flow_condition, (None, "base"))
         if flow_condition == "base" and base is None:
             raise ValueError("flow_condition='base' without a base; the fixed prior has no mean to show: pass None.")
         if base_std <= 0 or train_draws < 1:
@@ -92,19 +91,9 @@ class ContinuousFlowSSN(StochasticSegmenter):
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the mean (B, K, *S) and standard deviation of the base, and what else the flow sees, if anything."""
+        loc, scale = gaussian_base(self.base, image, self.num_classes, self.base_std)
         if self.base is None:
-            loc = image.new_zeros(len(image), self.num_classes, *image.shape[2:], dtype=torch.float32)
-            return loc, torch.ones_like(loc), image
-        loc = self.base(image).float()
-        if loc.shape[1] not in (self.num_classes, 2 * self.num_classes):
-            raise ValueError(
-                f"the base has {loc.shape[1]} outputs; it needs num_classes = {self.num_classes}, or twice that."
-            )
-        if loc.shape[1] == self.num_classes:
-            scale = torch.full_like(loc, self.base_std)
-        else:
-            loc, log_scale = loc.chunk(2, dim=1)
-            scale = log_scale.clamp(min=math.log(1e-5)).exp()
+            return loc, scale, image
         return (loc, scale, loc) if self.flow_condition == "base" else (loc, scale)
 
     def decode(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:
@@ -122,8 +111,3 @@ class ContinuousFlowSSN(StochasticSegmenter):
         if logits.shape[1] != self.num_classes:
             raise ValueError(f"the flow has {logits.shape[1]} outputs; it needs num_classes = {self.num_classes}.")
         return logits
-
-
-def _check_option(name: str, value: str | None, allowed: Iterable[str | None]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, allowed))}.")

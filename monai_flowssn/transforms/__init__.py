@@ -1,7 +1,7 @@
 """MONAI transforms: rater masks before the network; maps, files and panels after it."""
 
 from monai_flowssn.transforms.panel import SavePaneld, draw_panel
-from monai_flowssn.transforms.raters import CheckCased, LoadCased, PadRatersd, RandDihedrald
+from monai_flowssn.transforms.raters import CheckCased, KeepRaterd, LoadCased, PadRatersd, RandDihedrald
 from monai_flowssn.transforms.summary import SaveSummaryd
 from monai_flowssn.transforms.uncertainty import (
     DrawsToMapsd,
@@ -15,6 +15,7 @@ from monai_flowssn.transforms.uncertainty import (
 __all__ = [
     "CheckCased",
     "DrawsToMapsd",
+    "KeepRaterd",
     "LoadCased",
     "PadRatersd",
     "RandDihedrald",

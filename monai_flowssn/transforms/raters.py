@@ -150,6 +150,34 @@ class CheckCased(Transform):
             )
 
 
+class KeepRaterd(MapTransform):
+    """Keep the masks of one rater, to train as if there had been no other.
+
+    Args:
+        keys: items (R, *S).
+        rater: index of the rater, counted from 0; None keeps all.
+    """
+
+    def __init__(self, keys: KeysCollection, *, rater: int | None = None) -> None:
+        super().__init__(keys)
+        self.rater = rater
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return (1, *S), or (R, *S) as it is."""
+        item = dict(data)
+        if self.rater is None:
+            return item
+        for key in self.key_iterator(item):
+            kept = item[key][self.rater : self.rater + 1] if self.rater >= 0 else item[key][:0]
+            if not len(kept) or bool((kept < 0).all()):
+                raise ValueError(
+                    f"{_name(item)} has no mask of rater {self.rater} ({len(item[key])} raters, counted from 0); choose a rater "
+                    "who annotated every case, or leave the case out."
+                )
+            item[key] = kept
+        return item
+
+
 class PadRatersd(MapTransform):
     """Append masks of -1 up to a fixed number of raters, so that cases with different raters make one batch.
 

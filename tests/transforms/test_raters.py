@@ -4,7 +4,7 @@ import torch
 from monai.data import MetaTensor, list_data_collate
 from PIL import Image
 
-from monai_flowssn.transforms.raters import CheckCased, LoadCased, PadRatersd, RandDihedrald
+from monai_flowssn.transforms.raters import CheckCased, KeepRaterd, LoadCased, PadRatersd, RandDihedrald
 
 
 def item(label, image=None, **more):
@@ -178,3 +178,17 @@ class TestRandDihedrald:
         first, second = self.poses(image), self.poses(image)
         assert all(torch.equal(a["image"], b["image"]) for a, b in zip(first, second))
         assert torch.equal(image, before)
+
+
+class TestKeepRaterd:
+    def test_one_rater_or_all(self):
+        label = torch.arange(3)[:, None, None].expand(3, 2, 2)
+        assert torch.equal(KeepRaterd("label", rater=1)(item(label))["label"], label[1:2])
+        assert torch.equal(KeepRaterd("label")(item(label))["label"], label)
+
+    @pytest.mark.parametrize("rater", [-1, 1, 3])
+    def test_a_rater_without_a_mask_is_named(self, rater):
+        label = torch.zeros(3, 2, 2).long()
+        label[1] = -1
+        with pytest.raises(ValueError, match=f"Case 'c7' has no mask of rater {rater} .3 raters"):
+            KeepRaterd("label", rater=rater)(item(label))

@@ -1,0 +1,46 @@
+"""How long the draws of one image take."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+
+
+class SamplingTime:
+    """Put the median seconds per image, from batch to draws, into the metrics of an evaluation.
+
+    Data loading and metrics are not counted; the copy to the device is. The median is over batches, so a slow first one does not
+    matter.
+
+    Args:
+        name: of the metric.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._started = 0.0
+        self._seconds: list[float] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Watch the evaluator ``engine``."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._seconds.clear)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._start)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._stop)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+
+    def _start(self) -> None:
+        self._started = time.perf_counter()
+
+    def _stop(self, engine: Any) -> None:
+        draws = engine.state.output["pred"]
+        if draws.is_cuda:
+            torch.cuda.synchronize(draws.device)
+        self._seconds.append((time.perf_counter() - self._started) / len(draws))
+
+    def _report(self, engine: Any) -> None:
+        engine.state.metrics[self.name] = median(self._seconds)

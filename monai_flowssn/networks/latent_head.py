@@ -1,0 +1,45 @@
+"""How a latent vector meets a feature map."""
+
+from __future__ import annotations
+
+from monai.networks.blocks import Convolution
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["LatentHead"]
+
+
+class LatentHead(nn.Module):
+    """Tile a latent vector over the image, concatenate it to the features and apply 1x1 convolutions with ReLU.
+
+    As in the Probabilistic U-Net (Kohl et al. 2018, arXiv 1806.05034, sec. 2), arranged so that nothing is tiled: the first layer
+    is a sum of a part of the features, ``project``, computed once per image, and a part of the latent vector.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the features.
+        latent_dim: L.
+        out_channels: channels of the output.
+        width: channels between the layers.
+        layers: number of 1x1 convolutions, at least 2.
+    """
+
+    def __init__(
+        self, spatial_dims: int, in_channels: int, latent_dim: int, out_channels: int, *, width: int, layers: int = 3
+    ) -> None:
+        super().__init__()
+        if layers < 2:
+            raise ValueError(f"layers is {layers}; the latent vector needs a nonlinearity after it: pass 2 or more.")
+        self.project = Convolution(spatial_dims, in_channels, width, kernel_size=1, conv_only=True)
+        self.latent = nn.Linear(latent_dim, width, bias=False)
+        between = [
+            Convolution(spatial_dims, width, width, kernel_size=1, act="relu", norm=None) for _ in range(layers - 2)
+        ]
+        self.layers = nn.Sequential(
+            *between, Convolution(spatial_dims, width, out_channels, kernel_size=1, conv_only=True)
+        )
+
+    def forward(self, projected: Tensor, z: Tensor) -> Tensor:
+        """Return (B, out_channels, *S) for ``project(features)`` (B, width, *S) and z (B, L)."""
+        z = self.latent(z)[(...,) + (None,) * (projected.ndim - 2)]  # (B, width, 1, ...)
+        return self.layers(F.relu(projected + z))
