@@ -1,4 +1,4 @@
-"""Write docs/results.md and docs/results.json from the runs of an MLflow tracking server.
+"""Write docs/results.{md,json} and docs/ged_and_draws.png from the runs of an MLflow tracking server.
 
     python scripts/results.py --tracking_uri sqlite:///runs/mlflow.db --dataset_dir data/lidc --limit 400
 
@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -40,6 +41,11 @@ patients.
 {methods}
 
 {notes}
+
+![GED against the number of draws](ged_and_draws.png)
+
+Left as papers count (`_v`), right without the distance of a draw to itself (`_u`): what falls with N on the left is that distance,
+D / N with D the diversity, and no better model.
 
 ## Differences
 
@@ -153,6 +159,22 @@ def cost(client: MlflowClient, trainings: dict[str, Run], evaluations: dict[str,
     return rows
 
 
+def draw_curves(methods: Table, path: Path) -> None:
+    """Draw the GED of every method against the number of draws, in both conventions."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for axis, estimator in zip(axes, "vu"):
+        start = f"test_ged_{estimator}_n"
+        for method, values in methods.items():
+            course = sorted(
+                (int(name.removeprefix(start)), value[0]) for name, value in values.items() if start in name
+            )
+            axis.plot(*zip(*course), marker=".", label=method)
+        axis.set(xscale="log", xlabel="draws N", title=f"GED, {estimator}")
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    figure.savefig(path, dpi=150)
+
+
 def markdown(rows: Iterable[dict[str, Any]]) -> str:
     """Return a table of dictionaries with one row each."""
     rows = list(rows)
@@ -169,8 +191,18 @@ def cell(value: Any) -> str:
 
 
 def by_method(table: Table) -> list[dict[str, Any]]:
+    """Return a row per method; the GED at further numbers of draws is left to the figure."""
+    names = {name for values in table.values() for name in values}
+    numbers = {name.rpartition("_n")[2] for name in names if "ged" not in name}
     return [
-        {"method": method, **{name.removeprefix("test_"): value for name, value in values.items()}}
+        {
+            "method": method,
+            **{
+                n.removeprefix("test_"): v
+                for n, v in values.items()
+                if "_n" not in n or n.rpartition("_n")[2] in numbers
+            },
+        }
         for method, values in table.items()
     ]
 
@@ -215,6 +247,7 @@ def main() -> None:
         references=markdown(by_method(summary["references"])),
     )
     arguments.out.mkdir(exist_ok=True)
+    draw_curves(summary["methods"], arguments.out / "ged_and_draws.png")
     (arguments.out / "results.json").write_text(json.dumps(summary, indent=1) + "\n")
     (arguments.out / "results.md").write_text(text)
 

@@ -22,7 +22,7 @@ __all__ = ["standard_metrics"]
 
 
 def standard_metrics(
-    *, num_classes: int = 2, draws: Sequence[int] = (16, 100), split: str = "test"
+    *, num_classes: int = 2, draws: Sequence[int] = (16, 100), split: str = "test", ged_draws: Sequence[int] = ()
 ) -> dict[str, CaseMetricHandler]:
     """Return the standard metrics at several numbers of draws, by names that state convention and N.
 
@@ -33,6 +33,7 @@ def standard_metrics(
         num_classes: K, the background included.
         draws: the values of N; the evaluator must draw at least the largest.
         split: prefix of the names.
+        ged_draws: further values of N, at least 2, for the GED alone: its course with the number of draws.
 
     Example:
         >>> list(standard_metrics(draws=[16]))[:3]
@@ -50,4 +51,6 @@ def standard_metrics(
         "nll": partial(NLLHandler, **soft),
         "ece_10": partial(CalibrationHandler, num_bins=10, **soft),
     }
-    return {f"{split}_{name}_n{n}": build(n=n) for n in draws for name, build in builders.items()}
+    names = [(name, n) for n in draws for name in builders]
+    names += [(name, n) for n in ged_draws if n not in draws for name in ("ged_v", "ged_u")]
+    return {f"{split}_{name}_n{n}": builders[name](n=n) for name, n in names}
