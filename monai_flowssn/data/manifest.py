@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from monai_flowssn.files import written_whole
 
 __all__ = ["describe", "fingerprint", "write_manifest"]
 
@@ -72,17 +72,11 @@ def write_manifest(path: str | Path, *, about: str = "", **groups: Sequence[Mapp
     """
     path = Path(path)
     content = {"about": about, "groups": {name: describe(items) for name, items in groups.items()}}
-    part = None
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            part = Path(file.name)
-            file.write(json.dumps(content, indent=2) + "\n")
-        part.chmod(0o644)
-        os.replace(part, path)
+        with written_whole(path) as part:
+            part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         warnings.warn(f"The manifest {path} was not written ({error}); the data is used without it.", stacklevel=2)
-        if part is not None:
-            part.unlink(missing_ok=True)
 
 
 def _digest(items: Sequence[Mapping[str, Any]], *, whole: bool) -> str:

@@ -10,7 +10,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.utils import string_list_all_gather
 
-from monai_flowssn.transforms.summary import written_whole
+from monai_flowssn.files import written_whole
 
 
 class CaseTable:

@@ -17,7 +17,8 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation, Transform
 from monai.utils.enums import MetaKeys
 
-from monai_flowssn.transforms.summary import case_file, case_name, written_whole
+from monai_flowssn.files import written_whole
+from monai_flowssn.transforms.summary import case_file, case_name
 
 # light, saturated colours that stand out on CT grey and on the red of a fundus; class 1 first
 CLASS_COLOURS = ("#2ce5ff", "#ffd21f", "#ff5fa8", "#7dff5c", "#ff8c2b", "#b18cff", "#ffffff", "#ff4040")

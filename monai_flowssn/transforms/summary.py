@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
+
+from monai_flowssn.files import written_whole
 
 _EXTENSIONS = re.compile(r"\.(nii(\.gz)?|nrrd|mh[ad]|dcm|png|jpe?g|tiff?|bmp|gif|ppm|npy|npz)$", re.IGNORECASE)
 
@@ -57,22 +57,6 @@ def case_file(output_dir: str | Path, case: str, suffix: str) -> Path:
     if name != case:
         name = f"{name}-{hashlib.sha256(case.encode(errors='replace')).hexdigest()[:8]}"
     return Path(output_dir) / name / f"{name}_{suffix}"
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place once the block has ended without an error.
-
-    Args:
-        path: file to write; its folder is made.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}_{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def pixel_size(image: MetaTensor) -> tuple[float, str]:

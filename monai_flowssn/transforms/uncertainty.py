@@ -15,8 +15,9 @@ from monai.transforms import Transform
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from monai_flowssn.files import written_whole
 from monai_flowssn.transforms.panel import CLASS_COLOURS
-from monai_flowssn.transforms.summary import case_file, case_name, written_whole
+from monai_flowssn.transforms.summary import case_file, case_name
 
 LABEL_MAPS = ("draws", "majority")
 MAPS = ("draws", "mean", "majority", "entropy", "expected_entropy", "mutual_information")

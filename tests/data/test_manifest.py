@@ -128,8 +128,9 @@ def test_manifest_is_written_whole(tmp_path):
 
 
 def test_folder_that_cannot_be_written_to_costs_a_warning(tmp_path):
+    (tmp_path / "file").touch()
     with pytest.warns(UserWarning, match="was not written"):
-        write_manifest(tmp_path / "missing" / "manifest.json", train=items())
+        write_manifest(tmp_path / "file" / "manifest.json", train=items())
 
 
 def test_failed_replacement_leaves_no_piece_behind(tmp_path):

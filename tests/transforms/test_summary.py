@@ -5,7 +5,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_flowssn.transforms.summary import SaveSummaryd, case_file, case_name, written_whole
+from monai_flowssn.files import written_whole
+from monai_flowssn.transforms.summary import SaveSummaryd, case_file, case_name
 
 
 def case_of(draws: torch.Tensor, *, spacing: list[float], num_classes: int = 2) -> dict:
@@ -111,18 +112,3 @@ def test_case_name_falls_back_to_the_file():
     assert case_name({"case": "p1"}, image) == "p1"
     assert case_name({}, image) == "scan.v2"
     assert case_name({}, torch.zeros(1, 2, 2)) == "case"
-
-
-def fail_half_way(path) -> None:
-    with written_whole(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("disk full")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.json"
-    path.write_text("old")
-    with pytest.raises(RuntimeError, match="disk full"):
-        fail_half_way(path)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
