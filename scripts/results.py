@@ -4,7 +4,7 @@
 
 One row per method, its newest finished evaluation on lidc, and two references that every reader needs: the raters' own masks as
 draws, and the empty mask. Intervals are bootstrapped over patients; differences to the first method are paired by case. A method
-from elsewhere joins by its table of cases: ``--beside "name=per_case.csv"``.
+from elsewhere joins by its table of cases: ``--beside "name=per_case.csv"``. Notes between the marks of an older results.md stay.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,7 +41,7 @@ patients.
 
 {methods}
 
-{notes}
+<!-- notes -->{notes}<!-- end of notes -->
 
 ![GED against the number of draws](ged_and_draws.png)
 
@@ -207,6 +208,12 @@ def by_method(table: Table) -> list[dict[str, Any]]:
     ]
 
 
+def kept_notes(path: Path) -> str:
+    """Return what a person has written between the two marks of the file that is about to be replaced."""
+    found = re.search("<!-- notes -->(.*)<!-- end of notes -->", path.read_text(), re.DOTALL) if path.exists() else None
+    return found[1] if found else "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracking_uri", required=True)
@@ -215,7 +222,6 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="the limit that the evaluations used")
     parser.add_argument("--size", type=int, default=64, help="edge of the centre crop that the evaluations used")
     parser.add_argument("--beside", nargs="*", default=[], metavar="NAME=CSV", help="methods from elsewhere")
-    parser.add_argument("--notes", type=Path, help="a text to stand under the table")
     parser.add_argument("--out", type=Path, default=DOCS)
     arguments = parser.parse_args()
     client = MlflowClient(arguments.tracking_uri)
@@ -239,7 +245,7 @@ def main() -> None:
         patients=len({item["patient"] for item in items}),
         size=arguments.size,
         methods=markdown(by_method(summary["methods"])),
-        notes=arguments.notes.read_text().strip() if arguments.notes else "",
+        notes=kept_notes(arguments.out / "results.md"),
         first=next(iter(cases)),
         differences=markdown(by_method(summary["differences"])),
         machine=next(iter(evaluations.values())).data.params["machine"],

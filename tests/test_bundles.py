@@ -13,6 +13,7 @@ import mlflow
 import nibabel
 import pytest
 import torch
+import yaml
 from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,3 +165,40 @@ def test_two_processes_train_as_one(tiny_options: dict, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     assert all(torch.isfinite(value).all() for value in state.values())
+
+
+VARIANTS = {  # a method file that no bundle is made of -> the bundle that it goes on
+    "cflow_planar": "prob_unet",
+    "flowssn_dual": "flowssn_autoregressive",
+    "flowssn_fixed_prior": "flowssn_continuous",
+    "nf_prob_unet_radial": "prob_unet",
+    "ssn_plus_plus": "ssn",
+}
+
+
+def test_every_method_file_is_in_a_bundle_or_a_variant() -> None:
+    used = {name for bundle in BUNDLES for name in yaml.safe_load((bundle / "recipe.yaml").read_text())["methods"]}
+    files = {path.stem for path in (ROOT / "configs" / "methods").glob("*.yaml")}
+    assert files == used | set(VARIANTS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_train(variant: str, tiny_options: dict, tmp_path: Path) -> None:
+    bundle = ROOT / "bundles" / f"{VARIANTS[variant]}_segmentation"
+    plain = workflow(bundle, "train", tiny_options).parser.get_parsed_content("network_def")
+    flow = run(bundle, "train", tiny_options, f"methods/{variant}.yaml")
+    network = flow.parser.get_parsed_content("network_def")
+    assert set(network.state_dict()) != set(plain.state_dict())
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
+def test_training_on_one_rater(tiny_options: dict) -> None:
+    flow = workflow(BUNDLES[0], "train", {**tiny_options, "train_rater": 1})
+    flow.initialize()
+    dataset = flow.parser.get_parsed_content("train::dataset")
+    items = flow.parser.get_parsed_content("train::items")
+    for item, case in zip(dataset, items):
+        assert item["label"].shape == (4, 16, 16)
+        assert item["label"][0].sum() == case["label"][1].sum()
+        assert (item["label"][1:] == -1).all()
+    assert (flow.parser.get_parsed_content("validate::dataset")[0]["label"] >= 0).all()
