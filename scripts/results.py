@@ -45,8 +45,8 @@ patients.
 
 ![GED against the number of draws](ged_and_draws.png)
 
-Left as papers count (`_v`), right without the distance of a draw to itself (`_u`): what falls with N on the left is that distance,
-D / N with D the diversity, and no better model.
+Left as papers count (`_v`), right without the distance of a draw to itself (`_u`): what falls with N on the left is that
+distance, D / N with D the diversity, and no better model.
 
 ## Differences
 

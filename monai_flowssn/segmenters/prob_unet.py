@@ -58,9 +58,10 @@ class ProbabilisticUNet(StochasticSegmenter):
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         mask = pick_rater(masks).squeeze(1).long()  # (B, *S)
         prior, posterior = self.prior_distribution(image), self.posterior_distribution(image, mask)
-        z = posterior.rsample()  # (B, L)
+        with torch.autocast(image.device.type, enabled=False):  # densities need the precision, and cost nothing
+            z = posterior.rsample()  # (B, L)
+            kl = _kl(posterior, prior, z).mean()  # nats per image
         reconstruction = F.cross_entropy(self.head(self.head.project(self.features(image)), z).float(), mask)
-        kl = _kl(posterior, prior, z).mean()  # nats per image
         return {"loss": reconstruction + self.beta * kl / mask[0].numel(), "reconstruction": reconstruction, "kl": kl}
 
     def prior_distribution(self, image: Tensor) -> Independent:
@@ -78,7 +79,9 @@ class ProbabilisticUNet(StochasticSegmenter):
             raise ValueError(
                 f"the posterior has {out.shape[1]} outputs; a flow needs context beyond the {latent} of q."
             )
-        return TransformedDistribution(_gaussian(out[:, :latent]), self.flow(out[:, latent:]), validate_args=False)
+        with torch.autocast(image.device.type, enabled=False):
+            transforms = self.flow(out[:, latent:])
+        return TransformedDistribution(_gaussian(out[:, :latent]), transforms, validate_args=False)
 
     def ambiguity(self, image: Tensor) -> Tensor:
         """Return the mean variance of the prior (B,): an ambiguity score without sampling (Valiuddin et al. 2021, app. E)."""

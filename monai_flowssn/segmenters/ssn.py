@@ -85,5 +85,6 @@ class SSN(MonteCarloSegmenter):
     def logits(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:
         mean, deviation, factors = (part[:, None] for part in code)
         shared, own = noise  # (B, m, r), (B, m, K, *S)
-        low_rank = shared @ factors.flatten(3).squeeze(1)  # (B, m, K * d)
+        with torch.autocast(own.device.type, enabled=False):  # half precision would blur every logit anew
+            low_rank = shared @ factors.flatten(3).squeeze(1)  # (B, m, K * d)
         return mean + low_rank.view_as(own) + deviation * own

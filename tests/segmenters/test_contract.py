@@ -251,6 +251,22 @@ def test_missing_raters_are_ignored(case):
 
 
 @torch.no_grad()
+def test_half_precision_changes_little(flat_case):
+    noise, masks = flat_case.segmenter.draw_noise(flat_case.image, N), flat_case.masks(2)
+    results = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            draws = flat_case.segmenter.sample(flat_case.image, N, noise)
+            torch.manual_seed(0)
+            results.append((draws, flat_case.segmenter.loss(flat_case.image, masks)["loss"]))
+    (draws, loss), (half_draws, half_loss) = results
+    check_draws(half_draws, draws.shape)
+    assert half_loss.dtype == torch.float32
+    assert (half_draws - draws).abs().mean() < 0.02
+    torch.testing.assert_close(half_loss, loss, rtol=0.05, atol=0.02)
+
+
+@torch.no_grad()
 def test_forward_is_one_draw_or_the_loss(case):
     torch.manual_seed(1)
     draw = case.segmenter(case.image)
