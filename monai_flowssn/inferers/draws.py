@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from monai.inferers import Inferer
 from torch import Tensor
+
+from monai_flowssn.inferers.windows import windowed_draws
 
 __all__ = ["DrawInferer", "LossInferer", "cpu_autocast"]
 
@@ -44,17 +46,27 @@ class DrawInferer(Inferer):
         n: number of draws N.
         seed: where given, every call draws with this seed, so that the same image gets the same draws; the global random
             state is left as it was.
+        window: where given, images are drawn by windows of this size (:func:`~monai_flowssn.inferers.windowed_draws`).
+        overlap: share of a window that the next one covers at least.
         autocast: whether to use bfloat16 where the CPU has it.
 
     Raises:
         ValueError: if ``n`` is below 1.
     """
 
-    def __init__(self, n: int = 16, *, seed: int | None = None, autocast: bool = True) -> None:
+    def __init__(
+        self,
+        n: int = 16,
+        *,
+        seed: int | None = None,
+        window: Sequence[int] | None = None,
+        overlap: float = 0.25,
+        autocast: bool = True,
+    ) -> None:
         super().__init__()
         if n < 1:
             raise ValueError(f"n is {n}; at least one draw is needed: pass n >= 1.")
-        self.n, self.seed, self.autocast = n, seed, autocast
+        self.n, self.seed, self.window, self.overlap, self.autocast = n, seed, window, overlap, autocast
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return (B, N, K, *S) class probabilities for images (B, C, *S)."""
@@ -65,8 +77,14 @@ class DrawInferer(Inferer):
         # MONAI's MetaTensor costs at every operation
         image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         if self.seed is None:
-            return network.sample(image, self.n)
+            return self._draw(image, network)
         devices = [inputs.device] if inputs.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(self.seed)
+            return self._draw(image, network)
+
+    def _draw(self, image: Tensor, network: Any) -> Tensor:
+        if self.window is None:
             return network.sample(image, self.n)
+        chunks = windowed_draws(network, image, self.n, window=self.window, overlap=self.overlap)
+        return torch.cat(list(chunks), dim=1)

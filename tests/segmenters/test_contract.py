@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from monai_flowssn.flows import GlowFlow, PlanarFlow, RadialFlow
+from monai_flowssn.inferers import windowed_draws
 from monai_flowssn.networks import GaussianEncoder, LatentHead, PlainUNet, StreamlinedUNet, StripTransformer
 from monai_flowssn.segmenters import (
     SSN,
@@ -248,6 +249,17 @@ def test_missing_raters_are_ignored(case):
     masks[1] = -1
     with pytest.raises(ValueError, match="no rater"):
         case.segmenter.loss(case.image, masks)
+
+
+@torch.no_grad()
+def test_larger_images_are_drawn_by_windows(case):
+    size = tuple(2 * s - 1 for s in case.size)
+    image = torch.randn(B, case.channels, *size)
+    torch.manual_seed(0)
+    draws = torch.cat(list(windowed_draws(case.segmenter, image, N, window=case.size, draws_at_once=2)), dim=1)
+    check_draws(draws, (B, N, case.k, *size))
+    if case.name not in DETERMINISTIC:
+        assert (draws[:, 0] - draws[:, 1]).abs().amax() > 1e-3
 
 
 @torch.no_grad()
