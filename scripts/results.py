@@ -70,16 +70,20 @@ below 0: draws that are the raters themselves are no independent sample.)
 
 
 def read_runs(client: MlflowClient, experiment: str) -> tuple[dict[str, Run], dict[str, Run]]:
-    """Return for every method its newest finished training and its newest finished evaluation."""
+    """Return for every method the newest finished evaluation, and the newest finished training before it."""
     found = client.get_experiment_by_name(experiment)
     if found is None:
         raise SystemExit(f"there is no experiment {experiment!r}; evaluate a bundle with this tracking_uri first.")
-    trainings, evaluations = {}, {}
+    newest, trainings, evaluations = {}, {}, {}
     for run in client.search_runs([found.experiment_id], "attributes.status = 'FINISHED'", order_by=["start_time ASC"]):
-        if run.data.tags.get("data") == "lidc":
-            tested = any(name.startswith("test_") for name in run.data.metrics)
-            (evaluations if tested else trainings)[run.data.tags["method"]] = run
-    return trainings, evaluations
+        method = run.data.tags.get("method", "")
+        if run.data.tags.get("data") != "lidc":
+            continue
+        if any(name.startswith("test_") for name in run.data.metrics):
+            evaluations[method], trainings[method] = run, newest.get(method)
+        else:
+            newest[method] = run
+    return {method: run for method, run in trainings.items() if run}, evaluations
 
 
 def read_evaluation(client: MlflowClient, run: Run) -> list[dict[str, str]]:
@@ -119,8 +123,6 @@ def differences(cases: dict[str, list[dict[str, str]]]) -> Table:
     table = {}
     for other in others:
         theirs = cases[other]
-        if [row["case"] for row in theirs] != [row["case"] for row in rows]:
-            raise SystemExit(f"{other} was evaluated on other cases than {first}: evaluate both with the same options.")
         names = [name for name in metric_names(rows) if name in theirs[0]]
         table[other] = {
             name: tuple(paired_difference(column(theirs, name), column(rows, name), patients)) for name in names
@@ -150,9 +152,9 @@ def cost(client: MlflowClient, trainings: dict[str, Run], evaluations: dict[str,
             training = trainings[method].info
             losses = client.get_metric_history(training.run_id, "train_loss")
             scores = client.get_metric_history(training.run_id, "val_ged_v_n16")
-            row["training steps"] = max(point.step for point in losses)
+            row["training steps"] = max((point.step for point in losses), default=None)
             row["minutes, validations included"] = round((training.end_time - training.start_time) / 60_000, 1)
-            row["best val_ged_v_n16"] = round(min(point.value for point in scores), 4)
+            row["best val_ged_v_n16"] = min((round(point.value, 4) for point in scores), default=None)
         for name, value in run.data.metrics.items():
             if "seconds_per_image" in name:
                 row[name.removeprefix("test_")] = round(value, 3)
@@ -220,7 +222,6 @@ def main() -> None:
     parser.add_argument("--experiment", default="monai_flowssn")
     parser.add_argument("--dataset_dir", required=True, help="LIDC, as in configs/data/lidc.yaml")
     parser.add_argument("--limit", type=int, help="the limit that the evaluations used")
-    parser.add_argument("--size", type=int, default=64, help="edge of the centre crop that the evaluations used")
     parser.add_argument("--beside", nargs="*", default=[], metavar="NAME=CSV", help="methods from elsewhere")
     parser.add_argument("--out", type=Path, default=DOCS)
     arguments = parser.parse_args()
@@ -233,17 +234,26 @@ def main() -> None:
     cases = {method: read_evaluation(client, run) for method, run in evaluations.items()}
     cases |= {name: read_cases(path) for name, _, path in (entry.partition("=") for entry in arguments.beside)}
     items = lidc(arguments.dataset_dir, "test", limit=arguments.limit)
+    for name, rows in cases.items():
+        if [row["case"] for row in rows] != [item["case"] for item in items]:
+            raise SystemExit(
+                f"{name} was evaluated on other cases than --limit {arguments.limit} gives: evaluate it with this limit."
+            )
+    sizes = {run.data.params["spatial_size"] for run in evaluations.values()}
+    if len(sizes) > 1:
+        raise SystemExit(f"the evaluations are of {sizes}, which do not compare: give each profile its own experiment.")
+    size = json.loads(sizes.pop())[0]
     summary = {
         "methods": summarise(cases),
         "differences": differences(cases),
-        "references": references(items, arguments.size),
+        "references": references(items, size),
         "cost": cost(client, trainings, evaluations),
         "params": {method: run.data.params for method, run in evaluations.items()},
     }
     text = TEXT.format(
         cases=len(items),
         patients=len({item["patient"] for item in items}),
-        size=arguments.size,
+        size=size,
         methods=markdown(by_method(summary["methods"])),
         notes=kept_notes(arguments.out / "results.md"),
         first=next(iter(cases)),

@@ -55,6 +55,7 @@ def tiny_options(tiny_lidc: Path, tmp_path: Path) -> dict:
         "eval_draws": 4,
         "draws": 3,
         "max_epochs": 1,
+        "val_interval": 1,
         "warmup_steps": 1,
         "lr": 0.01,
         "num_workers": 0,

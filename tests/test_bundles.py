@@ -18,6 +18,7 @@ from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES = sorted(path.parent for path in (ROOT / "bundles").glob("*/recipe.yaml"))
+BUNDLE = ROOT / "bundles" / "flowssn_continuous_segmentation"  # for what all have in common
 
 # MONAI, ignite and MLflow warn about themselves; what is ours is tested as an error elsewhere
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -102,41 +103,57 @@ def test_train_evaluate_infer(
 
 
 def test_resume_continues(tiny_options: dict, tmp_path: Path) -> None:
-    run(BUNDLES[0], "train", tiny_options)
-    flow = run(BUNDLES[0], "train", {**tiny_options, "max_epochs": 3, "resume": True})
+    run(BUNDLE, "train", tiny_options)
+    flow = run(BUNDLE, "train", {**tiny_options, "max_epochs": 3, "resume": True})
     assert flow.parser.get_parsed_content("train::trainer").state.epoch == 3
     assert flow.parser.get_parsed_content("ema").updates == 9  # three batches an epoch
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_training_is_the_one_that_was_never_interrupted(
+    tiny_options: dict, tmp_path: Path, workers: int
+) -> None:
+    options = {**tiny_options, "backbone": {**tiny_options["backbone"], "dropout": 0.2}, "num_workers": workers}
+    states = []
+    for stops in ([4], [1, 2, 4]):
+        folder = {"bundle_root": str(tmp_path / str(len(stops)))}
+        for epochs in stops:
+            run(BUNDLE, "train", {**options, **folder, "max_epochs": epochs, "resume": True})
+        states.append(torch.load(tmp_path / str(len(stops)) / "models" / "last.pt", weights_only=True))
+    whole, resumed = states
+    for part in ("network", "ema", "optimizer", "lr_scheduler"):
+        torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
+
+
 def test_a_resumed_training_remembers_its_best(tiny_options: dict, tmp_path: Path) -> None:
-    run(BUNDLES[0], "train", tiny_options)
+    run(BUNDLE, "train", tiny_options)
     last, best = tmp_path / "models" / "last.pt", tmp_path / "models" / "model.pt"
     state = torch.load(last, weights_only=True)
     ((_, name),) = state["best"]["_saved"]
     state["best"]["_saved"] = [(1e9, name)]  # as if no later validation could be better
     torch.save(state, last)
     before = best.read_bytes()
-    run(BUNDLES[0], "train", {**tiny_options, "max_epochs": 2, "resume": True})
+    run(BUNDLE, "train", {**tiny_options, "max_epochs": 2, "resume": True})
     assert best.read_bytes() == before
 
 
 def test_time_limit_ends_in_good_order(tiny_options: dict, tmp_path: Path) -> None:
-    flow = run(BUNDLES[0], "train", {**tiny_options, "max_epochs": 10_000, "time_limit": 0.2})
+    flow = run(BUNDLE, "train", {**tiny_options, "max_epochs": 10_000, "time_limit": 0.2})
     trainer = flow.parser.get_parsed_content("train::trainer")
     assert trainer.state.epoch < 10_000
     assert (tmp_path / "models" / "last.pt").is_file()
 
 
 def test_early_stop(tiny_options: dict) -> None:
-    flow = run(BUNDLES[0], "train", {**tiny_options, "max_epochs": 50, "lr": 0.0, "early_stop_patience": 2})
+    flow = run(BUNDLE, "train", {**tiny_options, "max_epochs": 50, "lr": 0.0, "early_stop_patience": 2})
     assert flow.parser.get_parsed_content("train::trainer").state.epoch == 3
 
 
 def test_checkpoint_of_another_architecture_is_named(tiny_options: dict, tmp_path: Path) -> None:
-    run(BUNDLES[0], "train", tiny_options)
+    run(BUNDLE, "train", tiny_options)
     other = {**tiny_options, "resume": True, "backbone": {**tiny_options["backbone"], "channels": [8, 8]}}
     with pytest.raises(RuntimeError) as error:  # MONAI's, around ours
-        run(BUNDLES[0], "train", other)
+        run(BUNDLE, "train", other)
     assert "does not fit what is trained" in str(error.value.__cause__)
 
 
@@ -148,7 +165,7 @@ def test_laptop_profile_overlays_every_workflow(bundle: Path, tiny_options: dict
 
 
 def test_two_processes_train_as_one(tiny_options: dict, tmp_path: Path) -> None:
-    configs = BUNDLES[0] / "configs"
+    configs = BUNDLE / "configs"
     overrides = [text for key, value in tiny_options.items() for text in (f"--{key}", str(value))]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["-m", "monai.bundle", "run", "training", *overrides]
@@ -193,7 +210,7 @@ def test_variants_train(variant: str, tiny_options: dict, tmp_path: Path) -> Non
 
 
 def test_training_on_one_rater(tiny_options: dict) -> None:
-    flow = workflow(BUNDLES[0], "train", {**tiny_options, "train_rater": 1})
+    flow = workflow(BUNDLE, "train", {**tiny_options, "train_rater": 1})
     flow.initialize()
     dataset = flow.parser.get_parsed_content("train::dataset")
     items = flow.parser.get_parsed_content("train::items")

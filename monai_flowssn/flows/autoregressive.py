@@ -13,7 +13,7 @@ __all__ = ["AutoregressiveFlow"]
 
 
 def _affine(loc: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-    return loc, raw.clamp(min=math.log(1e-5))
+    return loc, raw.clamp(math.log(1e-5), 10)
 
 
 def _gated(loc: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:

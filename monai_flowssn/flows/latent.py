@@ -36,7 +36,7 @@ class LatentFlow(nn.Module, ABC):
         if latent_dim < 2 or steps < 1:
             raise ValueError(f"latent_dim is {latent_dim}, steps {steps}; they must be at least 2 and at least 1.")
         self.latent_dim, self.steps = latent_dim, steps
-        self.parameters_of = _mlp(context_dim, steps * self.width, hidden)
+        self.conditioner = _mlp(context_dim, steps * self.width, hidden)
 
     @property
     @abstractmethod
@@ -49,7 +49,7 @@ class LatentFlow(nn.Module, ABC):
 
     def forward(self, context: Tensor) -> list[Transform]:
         """Return the transforms, in the order of application, for context (B, context_dim)."""
-        parameters = self.parameters_of(context).unflatten(1, (self.steps, -1))  # (B, steps, width)
+        parameters = self.conditioner(context).unflatten(1, (self.steps, -1))  # (B, steps, width)
         return [part for i in range(self.steps) for part in self.step(i, parameters[:, i], context)]
 
 

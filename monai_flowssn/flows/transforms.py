@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -31,7 +32,9 @@ class _Bijection(Transform):
 class Planar(_Bijection):
     r"""Planar flow :math:`z + \hat u \tanh(w \cdot z + b)` (Rezende & Mohamed 2015, arXiv 1505.05770, eq. 10).
 
-    :math:`\hat u` moves u along w so that :math:`w \cdot \hat u > -1`, which makes the map invertible (their appendix A.1).
+    :math:`\hat u` moves u along w so that :math:`w \cdot \hat u = m(w \cdot u) > -1`, which makes the map invertible (their
+    appendix A.1). Ours is :math:`m(x) = \mathrm{softplus}(x + \log(e - 1)) - 1`, with m(0) = 0: with theirs, softplus(x) - 1,
+    :math:`\hat u` grows without bound as w goes to 0.
 
     Args:
         u: (B, L).
@@ -42,7 +45,7 @@ class Planar(_Bijection):
     def __init__(self, u: Tensor, w: Tensor, b: Tensor) -> None:
         super().__init__()
         product = (w * u).sum(dim=1, keepdim=True)
-        self.slope = F.softplus(product) - 1 + TINY  # w . u_hat
+        self.slope = (1 - TINY) * (F.softplus(product + math.log(math.e - 1)) - 1)  # w . u_hat
         self.u = u + (self.slope - product) * w / w.square().sum(dim=1, keepdim=True).clamp(min=TINY**2)
         self.w, self.b = w, b
 
@@ -122,7 +125,9 @@ class Affine(_Bijection):
 
 
 class Linear(_Bijection):
-    """The matrix (I + lower) (diag(exp(log_diagonal)) + upper), invertible by construction (Kingma & Dhariwal 2018, eq. 10).
+    """The matrix (I + lower) (diag(exp(log_diagonal)) + upper), invertible by construction.
+
+    Kingma & Dhariwal 2018, arXiv 1807.03039, eq. 10, without the fixed permutation.
 
     Args:
         lower: (B, L, L) strictly lower triangular.

@@ -4,6 +4,7 @@ from monai_flowssn.handlers.best_checkpoint import BestCheckpoint
 from monai_flowssn.handlers.case_table import CaseTable
 from monai_flowssn.handlers.clip_gradient import ClipGradient
 from monai_flowssn.handlers.ema import WarmUpEMAHandler
+from monai_flowssn.handlers.epoch_seed import EpochSeed
 from monai_flowssn.handlers.last_checkpoint import LastCheckpoint
 from monai_flowssn.handlers.metrics import (
     AverageIoUHandler,
@@ -28,6 +29,7 @@ __all__ = [
     "CaseTable",
     "ClipGradient",
     "DiversityHandler",
+    "EpochSeed",
     "GEDHandler",
     "HMIoUHandler",
     "LastCheckpoint",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,11 +13,16 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, DiskSaver
 
+from monai_flowssn.files import written_whole
+
+_ERRORS = (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError)
+
 
 class LastCheckpoint:
     """Write ``last.pt`` after every epoch, whole or not at all, and with ``resume`` continue from it.
 
-    List it after the handlers that change this state at the end of an epoch, such as a schedule: they run in their order.
+    The one before it is kept as ``previous.pt`` and used, with a warning, where the last is damaged. List this handler after
+    those that change its state at the end of an epoch, such as a schedule: they run in their order.
 
     Args:
         save_dir: folder of ``last.pt``.
@@ -23,13 +30,14 @@ class LastCheckpoint:
         resume: whether to load an existing ``last.pt`` before the first epoch.
 
     Raises:
-        ValueError: when a checkpoint to resume from does not fit what is trained.
+        ValueError: when no checkpoint can be read, or it does not fit what is trained.
     """
 
     filename = "last.pt"
 
     def __init__(self, save_dir: str | Path, save_dict: Mapping[str, Any], *, resume: bool = False) -> None:
         self.path, self.save_dict, self.resume = Path(save_dir) / self.filename, dict(save_dict), resume
+        self.previous = self.path.with_name("previous.pt")
 
     def attach(self, engine: Engine) -> None:
         """Keep the state of MONAI's trainer ``engine``."""
@@ -39,21 +47,38 @@ class LastCheckpoint:
             engine.add_event_handler(Events.STARTED, self._load)
 
     def _save(self, engine: Engine) -> None:
+        if self.path.is_file():
+            with written_whole(self.previous) as part:
+                shutil.copyfile(self.path, part)
         saver = DiskSaver(str(self.path.parent), atomic=True, require_empty=False)
         # a new one each time: ignite's Checkpoint deletes its file of the same name before it writes the next
         Checkpoint(self.save_dict, saver, filename_pattern=self.filename)(engine)
 
     def _load(self, engine: Engine) -> None:
-        if not self.path.is_file():
+        paths = [path for path in (self.path, self.previous) if path.is_file()]
+        if not paths:
             engine.logger.info("nothing to resume: %s does not exist, training starts at the beginning", self.path)
             return
         max_epochs = engine.state.max_epochs  # the new run may go on for longer than the old one wanted to
+        state = self._read(paths)
         try:
-            Checkpoint.load_objects(self.save_dict, torch.load(self.path, map_location="cpu", weights_only=True))
-        except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            Checkpoint.load_objects(self.save_dict, state)
+        except _ERRORS as error:
             raise ValueError(
-                f"{self.path} is damaged or does not fit what is trained ({reason}); resume with the method, network and "
+                f"{self.path} does not fit what is trained ({_reason(error)}); resume with the method, network and "
                 "optimiser it was written with, or choose another output folder."
             ) from error
         engine.state.max_epochs = max_epochs
+
+    def _read(self, paths: list[Path]) -> dict[str, Any]:
+        for path in paths:
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True)
+            except _ERRORS as error:
+                damage = f"{path} is damaged ({_reason(error)})"
+                warnings.warn(f"{damage}; the checkpoint before it is used, if there is one.", stacklevel=2)
+        raise ValueError(f"{damage}, and there is none before it: start anew, or in another output folder.")
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -34,13 +34,18 @@ class SamplingTime:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
     def _start(self) -> None:
-        self._started = time.perf_counter()
+        self._started = _now()
 
     def _stop(self, engine: Any) -> None:
-        draws = engine.state.output["pred"]
-        if draws.is_cuda:
-            torch.cuda.synchronize(draws.device)
-        self._seconds.append((time.perf_counter() - self._started) / len(draws))
+        self._seconds.append((_now() - self._started) / len(engine.state.output["pred"]))
 
     def _report(self, engine: Any) -> None:
-        engine.state.metrics[self.name] = median(self._seconds)
+        if self._seconds:
+            engine.state.metrics[self.name] = median(self._seconds)
+
+
+def _now() -> float:
+    """Return the time at which all that was asked of a GPU is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()

@@ -19,7 +19,8 @@ def cpu_autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
 
     MONAI's engines autocast on CUDA alone. On CPUs without bfloat16 instructions it would be emulated, and slower.
     """
-    fast = enabled and device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public question for it
+    fast = enabled and device.type == "cpu" and supported()
     return torch.autocast("cpu", torch.bfloat16, enabled=fast)
 
 
@@ -44,7 +45,7 @@ class DrawInferer(Inferer):
 
     Args:
         n: number of draws N.
-        seed: where given, every call draws with this seed, so that the same image gets the same draws; the global random
+        seed: where given, every call draws with this seed, so that the same batch gets the same draws; the global random
             state is left as it was.
         window: where given, images are drawn by windows of this size (:func:`~monai_flowssn.inferers.windowed_draws`).
         overlap: share of a window that the next one covers at least.
@@ -86,5 +87,5 @@ class DrawInferer(Inferer):
     def _draw(self, image: Tensor, network: Any) -> Tensor:
         if self.window is None:
             return network.sample(image, self.n)
-        chunks = windowed_draws(network, image, self.n, window=self.window, overlap=self.overlap)
-        return torch.cat(list(chunks), dim=1)
+        options = {"window": self.window, "overlap": self.overlap}
+        return next(windowed_draws(network, image, self.n, draws_at_once=self.n, **options))

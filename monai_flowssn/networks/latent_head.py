@@ -25,7 +25,7 @@ class LatentHead(nn.Module):
     """
 
     def __init__(
-        self, spatial_dims: int, in_channels: int, latent_dim: int, out_channels: int, *, width: int, layers: int = 3
+        self, spatial_dims: int, in_channels: int, latent_dim: int, out_channels: int, *, width: int, layers: int = 4
     ) -> None:
         super().__init__()
         if layers < 2:

@@ -16,7 +16,7 @@ __all__ = ["GaussianEncoder", "PlainUNet"]
 
 
 def _level(spatial_dims: int, inputs: int, outputs: int, convs: int) -> nn.Sequential:
-    """``convs`` 3x3 convolutions with ReLU, He-initialised and without normalisation, as in the original."""
+    """``convs`` 3x3 convolutions with ReLU, He-initialised, without normalisation."""
     layers = [Convolution(spatial_dims, outputs if i else inputs, outputs, act="relu", norm=None) for i in range(convs)]
     for parameter in (parameter for layer in layers for parameter in layer.parameters()):
         if parameter.ndim > 1:
@@ -34,7 +34,7 @@ class PlainUNet(nn.Module):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the input.
-        out_channels: channels of the output, by a 1x1 convolution.
+        out_channels: channels of the output, by a 1x1 convolution; None leaves it out and returns ``channels[0]`` features.
         channels: width of each level; each level but the last halves the resolution.
         convs: convolutions per level.
 
@@ -50,24 +50,30 @@ class PlainUNet(nn.Module):
         self,
         spatial_dims: int,
         in_channels: int,
-        out_channels: int,
+        out_channels: int | None,
         *,
         channels: Sequence[int] = (32, 64, 128, 192),
         convs: int = 3,
     ) -> None:
         super().__init__()
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims is {spatial_dims}; the network exists in 2-D and 3-D: pass 2 or 3.")
         self.stride = 2 ** (len(channels) - 1)
-        self.mode = {2: "bilinear", 3: "trilinear"}[spatial_dims]
+        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
         self.pool = Pool[Pool.AVG, spatial_dims](2)
         inputs = [in_channels, *channels[:-1]]
         self.encoder = nn.ModuleList(_level(spatial_dims, i, o, convs) for i, o in zip(inputs, channels))
         self.decoder = nn.ModuleList(
             _level(spatial_dims, above + below, above, convs) for above, below in zip(channels[-2::-1], channels[:0:-1])
         )
-        self.head = Convolution(spatial_dims, channels[0], out_channels, kernel_size=1, conv_only=True)
+        self.head = (
+            Convolution(spatial_dims, channels[0], out_channels, kernel_size=1, conv_only=True)
+            if out_channels is not None
+            else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the map (B, out_channels, *S) of x (B, in_channels, *S)."""
+        """Compute the map (B, out_channels or channels[0], *S) of x (B, in_channels, *S)."""
         check_divisible(x.shape[2:], self.stride)
         skips: list[Tensor] = []
         for level in self.encoder:

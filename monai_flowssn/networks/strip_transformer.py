@@ -95,6 +95,7 @@ class StripTransformer(nn.Module):
         self.embed = conv(in_channels, width, strip, strip)
         self.context = conv(context_channels, width, strip, strip) if context_channels else None
         self.start = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        # of the strips, before the shift, so the last is not used: as in the authors' network, for their checkpoints
         self.positions = nn.Parameter(0.02 * torch.randn(1, prod(self.grid), width))
         self.blocks = nn.Sequential(*(CausalBlock(width, heads, dropout) for _ in range(blocks)))
         self.norm = nn.LayerNorm(width)

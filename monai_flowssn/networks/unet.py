@@ -85,6 +85,10 @@ class Attention(nn.Module):
     def __init__(self, channels: int, head_width: int) -> None:
         super().__init__()
         self.heads = max(1, channels // head_width)
+        if channels % self.heads:
+            raise ValueError(
+                f"{channels} channels make no equal heads of {head_width}; pass a head_width that divides them."
+            )
         self.norm = _norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = _zeroed(nn.Linear(channels, channels))
@@ -143,6 +147,10 @@ class StreamlinedUNet(nn.Module):
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims is {spatial_dims}; the network exists in 2-D and 3-D: pass 2 or 3.")
+        if time and channels[0] % 2:
+            raise ValueError(
+                f"channels begin with {channels[0]}; the time needs as many sines as cosines: pass an even width."
+            )
         self.spatial_dims, self.in_channels, self.out_channels = spatial_dims, in_channels, out_channels
         self.patch, self.stride = patch, patch * 2 ** (len(channels) - 1)
         conv = Conv[Conv.CONV, spatial_dims]

@@ -73,24 +73,30 @@ class AutoregressiveFlowSSN(MonteCarloSegmenter):
         return (loc, scale, image) if self.base is None else (loc, scale)
 
     def logits(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:
-        return self._draw(code, noise)[0]
+        return self._push(code, noise)[0]
 
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         if not self.entropy_weight:
             return super().loss(image, masks)
-        logits, log_density = self._draw(self.encode(image), self.training_noise(image))
+        logits, log_density = self.scored_logits(image)
         nll = -mean_log_likelihood(logits, pick_rater(masks).squeeze(1))
         entropy = -log_density.mean() / image[0, 0].numel()
         return {"loss": nll - self.entropy_weight * entropy, "nll": nll, "entropy": entropy}
 
-    def _draw(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return logits (B, m, K, *S) and their log-density (B, m)."""
+    def scored_logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return m fresh logits (B, m, K, *S) and their log-density (B, m) for image (B, C, *S)."""
+        code, noise = self.encode(image), self.training_noise(image)
+        logits, log_det = self._push(code, noise)
+        # log N(u; loc, scale) needs no more of u than its noise
+        log_base = -0.5 * noise[0].square() - code[1][:, None].log() - 0.5 * math.log(2 * math.pi)  # (B, m, K, *S)
+        return logits, log_base.flatten(2).sum(dim=2) - log_det
+
+    def _push(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return logits (B, m, K, *S) and the log-determinant of the flow (B, m)."""
         loc, scale, *image = (part[:, None].expand(-1, noise[0].shape[1], *part.shape[1:]) for part in code)
         u = loc + scale * noise[0]  # (B, m, K, *S)
         logits, log_det = self.flow(u.flatten(0, 1), *(part.flatten(0, 1) for part in image))
-        # log N(u; loc, scale) needs no more of u than its noise
-        log_base = -0.5 * noise[0].square() - scale.log() - 0.5 * math.log(2 * math.pi)
-        return logits.view_as(u), log_base.flatten(2).sum(dim=2) - log_det.view(u.shape[:2])
+        return logits.view_as(u), log_det.view(u.shape[:2])
 
 
 class DualFlowSSN(AutoregressiveFlowSSN):
@@ -101,22 +107,34 @@ class DualFlowSSN(AutoregressiveFlowSSN):
     of q.
 
     Args:
-        base: as of ``AutoregressiveFlowSSN``, not None.
-        flow: as of ``AutoregressiveFlowSSN``.
-        density_base: base of r, as ``base``.
-        density_flow: nets of r, as ``flow``.
-        options: as of ``AutoregressiveFlowSSN``.
+        base: as of ``AutoregressiveFlowSSN``, like all that is not listed here, but not None.
+        flow: of q.
+        density_base: base of r.
+        density_flow: nets of r.
     """
 
     def __init__(
-        self, base: nn.Module, flow: Nets, *, density_base: nn.Module, density_flow: Nets, **options: object
+        self,
+        base: nn.Module,
+        flow: Nets,
+        *,
+        density_base: nn.Module,
+        density_flow: Nets,
+        num_classes: int = 2,
+        base_std: float = 1.0,
+        kind: Kind = "affine",
+        train_draws: int = 16,
     ) -> None:
-        super().__init__(base, flow, **options)  # type: ignore[arg-type]
+        super().__init__(base, flow, num_classes=num_classes, base_std=base_std, kind=kind, train_draws=train_draws)
+        if base is None or density_base is None:
+            raise ValueError(
+                "base or density_base is None; the dual objective needs both to see the image: pass networks."
+            )
         self.density_base = density_base
-        self.density_flow = AutoregressiveFlow(density_flow, channels=self.num_classes, kind=self.flow.kind)
+        self.density_flow = AutoregressiveFlow(density_flow, channels=num_classes, kind=kind)
 
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        logits, log_q = self._draw(self.encode(image), self.training_noise(image))
+        logits, log_q = self.scored_logits(image)
         pixels = image[0, 0].numel()
         likelihood = log_likelihood(logits, pick_rater(masks).squeeze(1)).mean() / pixels
         kl = (log_q - self.log_density(image, logits)).mean() / pixels

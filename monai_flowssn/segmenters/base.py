@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["StochasticSegmenter", "check_option", "pick_rater"]
+__all__ = ["StochasticSegmenter", "check_option", "pick_rater", "rater_weights", "repeat_rows"]
 
 
 def pick_rater(masks: Tensor, n: int = 1) -> Tensor:
@@ -30,18 +30,34 @@ def pick_rater(masks: Tensor, n: int = 1) -> Tensor:
         >>> pick_rater(torch.tensor([[[[-1]], [[1]]]]))
         tensor([[[[1]]]])
     """
-    annotated = masks.flatten(2).amin(dim=2) >= 0  # (B, R)
+    annotated = rater_weights(masks) > 0  # (B, R)
     counts = annotated.sum(dim=1, keepdim=True)  # (B, 1)
-    if not counts.all():
-        rows = (counts.squeeze(1) == 0).nonzero().flatten().tolist()
-        raise ValueError(
-            f"cases {rows} of the batch have no rater (all masks are -1); each case needs one: leave them out."
-        )
     keys = torch.rand(annotated.shape, device=masks.device) - annotated.float()  # annotated ones sort first, shuffled
     order = keys.argsort(dim=1)  # (B, R)
     turn = torch.arange(n, device=masks.device) % counts  # (B, n)
     chosen = order.gather(1, turn)  # (B, n)
     return masks[torch.arange(len(masks), device=masks.device)[:, None], chosen]
+
+
+def rater_weights(masks: Tensor) -> Tensor:
+    """Return equal weights for the annotated raters of each case, 0 for missing ones.
+
+    Args:
+        masks: (B, R, *S) integer, -1 everywhere where a rater did not annotate the case.
+
+    Returns:
+        (B, R), summing to 1 over R.
+
+    Raises:
+        ValueError: if all raters of a case are missing.
+    """
+    annotated = masks.flatten(2).amin(dim=2) >= 0  # (B, R)
+    if not annotated.any(dim=1).all():
+        rows = (~annotated.any(dim=1)).nonzero().flatten().tolist()
+        raise ValueError(
+            f"cases {rows} of the batch have no rater (all masks are -1); each case needs one: leave them out."
+        )
+    return annotated / annotated.sum(dim=1, keepdim=True)
 
 
 class StochasticSegmenter(nn.Module, ABC):
@@ -114,7 +130,7 @@ class StochasticSegmenter(nn.Module, ABC):
         for start in range(0, n, chunk):
             stop = min(start + chunk, n)
             part = self.draw_noise(image, stop - start) if noise is None else tuple(z[:, start:stop] for z in noise)
-            rows = tuple(_each(c, stop - start) for c in code)
+            rows = tuple(repeat_rows(c, stop - start) for c in code)
             draws[:, start:stop] = self.decode(rows, tuple(z.flatten(0, 1) for z in part)).unflatten(
                 0, (len(image), -1)
             )
@@ -125,7 +141,7 @@ class StochasticSegmenter(nn.Module, ABC):
         return self.sample(image, 1).squeeze(1) if masks is None else self.loss(image, masks)
 
 
-def _each(code: Tensor, n: int) -> Tensor:
+def repeat_rows(code: Tensor, n: int) -> Tensor:
     """Repeat every row n times: (B, ...) -> (B * n, ...), the copies of a row in succession."""
     return code if n == 1 else code[:, None].expand(-1, n, *code.shape[1:]).flatten(0, 1)
 

@@ -31,4 +31,4 @@ def gaussian_base(net: nn.Module | None, image: Tensor, num_classes: int, std: f
     if loc.shape[1] == num_classes:
         return loc, torch.full_like(loc, std)
     loc, log_scale = loc.chunk(2, dim=1)
-    return loc, log_scale.clamp(min=math.log(1e-5)).exp()
+    return loc, log_scale.clamp(math.log(1e-5), 10).exp()

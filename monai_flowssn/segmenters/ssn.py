@@ -59,7 +59,7 @@ class SSN(MonteCarloSegmenter):
         return terms
 
     def training_noise(self, image: Tensor) -> tuple[Tensor, ...]:
-        if self.training and self.steps_done < self.warm_up:
+        if self.training and self.warm_up and self.steps_done < self.warm_up:
             return tuple(torch.zeros_like(part) for part in self.draw_noise(image, 1))
         if not self.antithetic:
             return self.draw_noise(image, self.train_draws)
@@ -80,7 +80,7 @@ class SSN(MonteCarloSegmenter):
                 f"the network has {out.shape[1]} outputs; it needs num_classes * (2 + rank) = {k * (2 + r)}."
             )
         mean, log_variance, factors = out.split([k, k, r * k], dim=1)
-        return mean, (log_variance.exp() + 1e-5).sqrt(), factors.unflatten(1, (r, k))
+        return mean, (log_variance.clamp(max=10).exp() + 1e-5).sqrt(), factors.unflatten(1, (r, k))
 
     def logits(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:
         mean, deviation, factors = (part[:, None] for part in code)

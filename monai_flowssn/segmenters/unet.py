@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from monai_flowssn.segmenters.base import StochasticSegmenter
+from monai_flowssn.segmenters.base import StochasticSegmenter, rater_weights
 
 __all__ = ["DeterministicUNet"]
 
@@ -27,13 +27,10 @@ class DeterministicUNet(StochasticSegmenter):
 
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         logits = self.net(image).float()
-        annotated = masks.flatten(2).amin(dim=2) >= 0  # (B, R)
-        if not annotated.any(dim=1).all():
-            raise ValueError("a case of the batch has no rater (all masks are -1); each case needs one: leave it out.")
+        weights = rater_weights(masks)  # (B, R)
         logits = logits[:, None].expand(-1, masks.shape[1], *logits.shape[1:])  # (B, R, K, *S)
         loss = F.cross_entropy(logits.flatten(0, 1), masks.clamp(min=0).flatten(0, 1).long(), reduction="none")
-        loss = loss.flatten(1).mean(dim=1).view_as(annotated)  # (B, R)
-        weights = annotated / annotated.sum(dim=1, keepdim=True)
+        loss = loss.flatten(1).mean(dim=1).view_as(weights)  # (B, R)
         return {"loss": (loss * weights).sum(dim=1).mean()}
 
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:

@@ -80,11 +80,19 @@ def test_extreme_parameters_stay_invertible_and_finite_in_float32(a, b):
     for transform in (
         Planar(a * w, w, torch.full((B, 1), b)),  # w . u = a, at both ends of the constraint
         Radial(torch.zeros(B, L), torch.full((B, 1), a), torch.full((B, 1), b)),
-        Planar(0 * w + 1, 0 * w, torch.full((B, 1), b)),  # w = 0: a shift
     ):
         y = transform(z)
         assert torch.isfinite(y).all()
         assert torch.isfinite(transform.log_abs_det_jacobian(z, y)).all()
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-6, 1e-3])
+def test_planar_with_a_small_w_is_almost_a_bounded_shift_and_with_no_u_the_identity(size):
+    z, u, w = torch.randn(B, L), torch.randn(B, L), size * torch.randn(B, L)
+    shift = Planar(u, w, torch.ones(B, 1))
+    assert ((shift(z) - z).norm(dim=1) <= u.norm(dim=1)).all()
+    torch.testing.assert_close(shift.log_abs_det_jacobian(z, z), torch.zeros(B), rtol=0, atol=10 * size)
+    torch.testing.assert_close(Planar(0 * u, torch.randn(B, L), torch.ones(B, 1))(z), z)
 
 
 def test_planar_is_monotone_along_w_at_the_edge_of_the_constraint():

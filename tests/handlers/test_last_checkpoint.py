@@ -95,12 +95,13 @@ def test_without_a_file_training_starts_at_the_beginning(tmp_path):
     assert training.last.path.is_file()
 
 
-def test_the_file_is_one_and_holds_plain_types(tmp_path):
-    training = Training(tmp_path / "out", 2).run()
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["last.pt"]
+def test_two_files_are_kept_that_hold_plain_types(tmp_path):
+    training = Training(tmp_path / "out", 3).run()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["last.pt", "previous.pt"]
+    assert torch.load(training.last.previous, weights_only=True)["trainer"]["iteration"] == 6
     saved = torch.load(training.last.path, weights_only=True)
     assert set(saved) == {"network", "optimizer", "schedule", "ema", "trainer"}
-    assert saved["trainer"]["iteration"] == 6
+    assert saved["trainer"]["iteration"] == 9
 
 
 def test_a_save_that_fails_leaves_the_file_before_it(tmp_path, monkeypatch):
@@ -116,7 +117,7 @@ def test_a_save_that_fails_leaves_the_file_before_it(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", failing)
     with pytest.raises(OSError, match="No space left"):
         Training(tmp_path, 2).run()
-    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
     assert torch.load(tmp_path / "last.pt", weights_only=True)["trainer"]["iteration"] == 3
 
 
@@ -130,9 +131,7 @@ def test_a_save_that_fails_leaves_the_file_before_it(tmp_path, monkeypatch):
 )
 def test_a_checkpoint_of_another_architecture_is_refused_with_the_fix(tmp_path, other):
     Training(tmp_path, 1).run()
-    with pytest.raises(
-        ValueError, match=r"last\.pt is damaged or does not fit what is trained .*choose another output folder"
-    ):
+    with pytest.raises(ValueError, match=r"last\.pt does not fit what is trained .*choose another output folder"):
         Training(tmp_path, 2, resume=True, network=other).run()
 
 
@@ -141,13 +140,24 @@ def test_a_checkpoint_without_a_part_of_the_state_is_refused(tmp_path):
     saved = torch.load(training.last.path, weights_only=True)
     del saved["ema"]
     torch.save(saved, training.last.path)
-    with pytest.raises(ValueError, match=r"is damaged or does not fit what is trained .*ema"):
+    with pytest.raises(ValueError, match=r"does not fit what is trained .*ema"):
         Training(tmp_path, 2, resume=True).run()
 
 
 @pytest.mark.parametrize("size", [0, 1, 500])
-def test_a_damaged_file_is_refused_by_name(tmp_path, size):
-    training = Training(tmp_path, 1).run()
+def test_a_damaged_file_is_named_and_the_one_before_it_used(tmp_path, size):
+    whole = Training(tmp_path / "whole", 3).run()
+    training = Training(tmp_path / "parts", 2).run()
     training.last.path.write_bytes(training.last.path.read_bytes()[:size])
-    with pytest.raises(ValueError, match=r"last\.pt is damaged"):
+    with pytest.warns(UserWarning, match=r"last\.pt is damaged"):
+        rest = Training(tmp_path / "parts", 3, resume=True).run()
+    assert rest.iterations == [4, 5, 6, 7, 8, 9]
+    torch.testing.assert_close(rest.state(), whole.state(), rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged")
+def test_without_a_whole_file_it_is_said(tmp_path):
+    training = Training(tmp_path, 1).run()
+    training.last.path.write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"last\.pt is damaged .*start anew"):
         Training(tmp_path, 2, resume=True).run()

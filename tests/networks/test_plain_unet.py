@@ -16,6 +16,7 @@ def test_shapes_in_2d_and_3d(dims, size):
 def test_the_published_network():
     with torch.device("meta"):
         net = PlainUNet(2, 1, 32)
+    assert PlainUNet(2, 1, None, channels=(4, 8))(torch.zeros(1, 1, 4, 4)).shape == (1, 4, 4, 4)
     convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
     assert len(convs) == 3 * 4 + 3 * 3 + 1
     assert {tuple(c.kernel_size) for c in convs[:-1]} == {(3, 3)}
@@ -36,6 +37,11 @@ def test_the_head_is_tiling_concatenation_and_1x1_convolutions(dims, size):
     x = torch.einsum("oi,bi...->bo...", weight, torch.cat([features, tiled], dim=1))
     x = F.relu(x + head.project.conv.bias.view(-1, *(1,) * dims))
     torch.testing.assert_close(head(head.project(features), z), head.layers(x))
+
+
+def test_other_dimensions_are_refused():
+    with pytest.raises(ValueError, match="spatial_dims is 1"):
+        PlainUNet(1, 1, 2)
 
 
 def test_a_head_without_nonlinearity_after_the_latent_is_refused():

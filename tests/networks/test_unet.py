@@ -120,6 +120,13 @@ def test_a_group_of_the_norms_has_16_channels_where_they_divide():
     assert groups == {8: 1, 32: 2, 50: 1, 50 + 50: 1, 50 + 32: 1, 32 + 8: 2, 8 + 8: 1}
 
 
+def test_widths_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="pass an even width"):
+        StreamlinedUNet(2, 1, 2, channels=(5, 8), time=True)
+    with pytest.raises(ValueError, match="50 channels make no equal heads of 16"):
+        StreamlinedUNet(2, 1, 2, channels=(50,), head_width=16)
+
+
 @pytest.mark.parametrize(("channels", "head_width", "heads"), [(8, 8, 1), (8, 4, 2), (4, 64, 1)])
 @pytest.mark.parametrize("size", [(3, 2), (2, 2, 3)])
 def test_attention_is_softmax_of_qk_times_v(channels, head_width, heads, size):

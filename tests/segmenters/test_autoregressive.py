@@ -55,8 +55,7 @@ MASKS = torch.tensor([0, 1, 1, 0]).view(1, 1, *SIZE).expand(3, 1, *SIZE)
 @torch.no_grad()
 def test_the_density_of_a_draw_is_that_of_its_gaussian():
     base, flow = parts()
-    model = AutoregressiveFlowSSN(base, flow)
-    logits, log_density = model._draw(model.encode(IMAGE), model.draw_noise(IMAGE, 5))
+    logits, log_density = AutoregressiveFlowSSN(base, flow, train_draws=5).scored_logits(IMAGE)
     torch.testing.assert_close(log_density, gaussian(base, flow).log_prob(logits.flatten(2)))
 
 
@@ -147,5 +146,7 @@ def test_contradictory_options_are_refused():
         AutoregressiveFlowSSN(base, flow, kind="volume_preserving", entropy_weight=0.1)
     with pytest.raises(ValueError, match="base_std is 0"):
         AutoregressiveFlowSSN(base, flow, base_std=0)
+    with pytest.raises(ValueError, match="base or density_base is None"):
+        DualFlowSSN(None, flow, density_base=base, density_flow=flow)
     with pytest.raises(ValueError, match="the base has 7 outputs"):
         AutoregressiveFlowSSN(Free(7), flow).sample(IMAGE, 1)

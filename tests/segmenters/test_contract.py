@@ -60,7 +60,7 @@ def plain(d, c, outputs):
 def prob_unet(d, c, k, flow=None, steps=2):
     levels = {"channels": (4, 8), "convs": 1}
     return ProbabilisticUNet(
-        plain(d, c, 4),
+        plain(d, c, None),
         GaussianEncoder(d, c, 6, **levels),
         posterior=GaussianEncoder(d, c + k, 6 + (8 if flow else 0), **levels),
         head=LatentHead(d, 4, 3, k, width=8),
