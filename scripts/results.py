@@ -193,20 +193,19 @@ def cell(value: Any) -> str:
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def by_method(table: Table) -> list[dict[str, Any]]:
-    """Return a row per method; the GED at further numbers of draws is left to the figure."""
+def tables(table: Table) -> str:
+    """Return a table for each number of draws; the GED at further numbers is left to the figure."""
     names = {name for values in table.values() for name in values}
-    numbers = {name.rpartition("_n")[2] for name in names if "ged" not in name}
+    ends = sorted({int(name.rpartition("_n")[2]) for name in names if "dice" in name})
+    return "\n\n".join(f"{n} draws\n\n{markdown(by_method(table, f'_n{n}'))}" for n in ends)
+
+
+def by_method(table: Table, end: str = "") -> list[dict[str, Any]]:
+    """Return a row per method with the metrics whose names have this end."""
     return [
-        {
-            "method": method,
-            **{
-                n.removeprefix("test_"): v
-                for n, v in values.items()
-                if "_n" not in n or n.rpartition("_n")[2] in numbers
-            },
-        }
+        {"method": method, **{name.removeprefix("test_"): v for name, v in values.items() if name.endswith(end)}}
         for method, values in table.items()
+        if any(name.endswith(end) for name in values)
     ]
 
 
@@ -222,6 +221,9 @@ def main() -> None:
     parser.add_argument("--experiment", default="monai_flowssn")
     parser.add_argument("--dataset_dir", required=True, help="LIDC, as in configs/data/lidc.yaml")
     parser.add_argument("--limit", type=int, help="the limit that the evaluations used")
+    parser.add_argument(
+        "--reference", default="flowssn_continuous", help="method that stands first and is compared with"
+    )
     parser.add_argument("--beside", nargs="*", default=[], metavar="NAME=CSV", help="methods from elsewhere")
     parser.add_argument("--out", type=Path, default=DOCS)
     arguments = parser.parse_args()
@@ -232,6 +234,7 @@ def main() -> None:
             f"{arguments.tracking_uri} has no finished evaluation on lidc; run `evaluating` with it first."
         )
     cases = {method: read_evaluation(client, run) for method, run in evaluations.items()}
+    cases = dict(sorted(cases.items(), key=lambda entry: entry[0] != arguments.reference))
     cases |= {name: read_cases(path) for name, _, path in (entry.partition("=") for entry in arguments.beside)}
     items = lidc(arguments.dataset_dir, "test", limit=arguments.limit)
     for name, rows in cases.items():
@@ -254,10 +257,10 @@ def main() -> None:
         cases=len(items),
         patients=len({item["patient"] for item in items}),
         size=size,
-        methods=markdown(by_method(summary["methods"])),
+        methods=tables(summary["methods"]),
         notes=kept_notes(arguments.out / "results.md"),
         first=next(iter(cases)),
-        differences=markdown(by_method(summary["differences"])),
+        differences=tables(summary["differences"]),
         machine=next(iter(evaluations.values())).data.params["machine"],
         cost=markdown(summary["cost"]),
         references=markdown(by_method(summary["references"])),
