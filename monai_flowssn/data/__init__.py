@@ -1,10 +1,26 @@
 """Data sets of several annotators, each a function (root, split) -> list of dictionaries for MONAI's data sets."""
 
 from monai_flowssn.data.datalist import datalist
+from monai_flowssn.data.kvasir import kvasir
 from monai_flowssn.data.lidc import lidc
 from monai_flowssn.data.lidc_contours import lidc_contours
 from monai_flowssn.data.manifest import fingerprint, write_manifest
+from monai_flowssn.data.markov_shapes import MarkovShapes
+from monai_flowssn.data.mmis import mmis
+from monai_flowssn.data.refuge import refuge
 from monai_flowssn.data.retinal_vessel import retinal_vessel
 from monai_flowssn.data.splits import split_patients
 
-__all__ = ["datalist", "fingerprint", "lidc", "lidc_contours", "retinal_vessel", "split_patients", "write_manifest"]
+__all__ = [
+    "MarkovShapes",
+    "datalist",
+    "fingerprint",
+    "kvasir",
+    "lidc",
+    "lidc_contours",
+    "mmis",
+    "refuge",
+    "retinal_vessel",
+    "split_patients",
+    "write_manifest",
+]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_flowssn.data.items import case_name, check_items, pick_evenly
-from monai_flowssn.data.splits import SPLITS, split_patients
+from monai_flowssn.data.splits import Split, rotate_folds
 from monai_flowssn.transforms.raters import LoadCased
 
 __all__ = ["datalist"]
@@ -20,7 +20,14 @@ Entry = Mapping[str, Any]
 
 
 def datalist(
-    path: str | Path, split: str, *, limit: int | None = None, seed: int = 0, fold: int = 0, on_error: str = "raise"
+    path: str | Path,
+    split: str,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    folds: int | None = None,
+    fold: int = 0,
+    on_error: str = "raise",
 ) -> list[dict[str, Any]]:
     """List the cases of one split as items that hold paths; `transforms.LoadCased` reads them.
 
@@ -36,12 +43,17 @@ def datalist(
     Where the JSON has no validation list, it comes from the training list: the entries of the given `fold`, else a seeded
     split of the patients, which also gives the test split where no list names it.
 
+    With ``folds`` it is a cross-validation as in every data set (`splits.Split`): the labelled entries of all lists are
+    dealt anew by patient, and test on ``fold``, validate on the next one, train on the rest. Where training entries have
+    a `fold` of their own (0 to folds - 1), those are the folds; the lists for validation and test then stay out of it.
+
     Args:
         path: the JSON file.
         split: "train", "val" or "test".
         limit: at most so many evenly spaced cases, for quick runs.
-        seed: of the split of patients.
-        fold: held out for validation where entries have folds.
+        seed: of the split of patients, or of the folds.
+        folds: number of folds of a cross-validation, None for a single split.
+        fold: the fold to test on; without ``folds``, the fold held out for validation where entries have folds.
         on_error: "raise" checks that every file exists, and leaves a damaged one to `LoadCased`, which names it; "skip"
             opens every file now and leaves out the cases that do not load, with a warning for each.
 
@@ -49,10 +61,11 @@ def datalist(
         Items with image (path or list of paths), label (list of the paths that are given), patient, and case.
     """
     path = Path(path).expanduser()
-    if split not in SPLITS or on_error not in ("raise", "skip"):
-        raise ValueError(f"Got split='{split}', on_error='{on_error}'; choose one of {SPLITS}, and 'raise' or 'skip'.")
+    part = Split(split, folds=folds, fold=fold if folds is not None else 0, seed=seed)
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"Got on_error='{on_error}'; choose 'raise' or 'skip'.")
     items = []
-    for entry in pick_evenly(_select(_load(path), split, seed, fold, path), limit):
+    for entry in pick_evenly(_select(_load(path), part, fold, path), limit):
         try:
             items.append(_item(entry, path, split, decode=on_error == "skip"))
         except ValueError as error:
@@ -77,11 +90,13 @@ def _load(path: Path) -> dict[str, list[Entry]]:
     return lists
 
 
-def _select(lists: dict[str, list[Entry]], split: str, seed: int, fold: int, path: Path) -> list[Entry]:
+def _select(lists: dict[str, list[Entry]], part: Split, fold: int, path: Path) -> list[Entry]:
+    split, training = part.name, lists.get("training", [])
+    folded = any("fold" in entry for entry in training)
+    if part.folds is not None:
+        return _own_folds(training, part, path) if folded else _deal_all(lists, part, path)
     if LISTS[split] in lists and (split != "train" or "validation" in lists):
         return lists[LISTS[split]]
-    training = lists.get("training", [])
-    folded = any("fold" in entry for entry in training)
     if split == "test" and (folded or "validation" in lists):
         raise ValueError(f"{path} names no test cases; add a list 'test', or use the split 'val'.")
     if "validation" in lists:
@@ -89,8 +104,34 @@ def _select(lists: dict[str, list[Entry]], split: str, seed: int, fold: int, pat
     if folded:
         return [entry for entry in training if (entry.get("fold") == fold) == (split == "val")]
     fractions = {"fractions": (0.8, 0.2, 0.0)} if "test" in lists else {}
-    kept = set(split_patients([_patient(entry, path) for entry in training], seed=seed, **fractions)[split])
+    kept = part.patients([_patient(entry, path) for entry in training], **fractions)
     return [entry for entry in training if _patient(entry, path) in kept]
+
+
+def _deal_all(lists: dict[str, list[Entry]], part: Split, path: Path) -> list[Entry]:
+    labelled = [entry for entries in lists.values() for entry in entries if entry.get("label")]
+    kept = part.patients([_patient(entry, path) for entry in labelled])
+    return [entry for entry in labelled if _patient(entry, path) in kept]
+
+
+def _own_folds(training: list[Entry], part: Split, path: Path) -> list[Entry]:
+    parts: dict[Any, set[str]] = {}
+    for entry in training:
+        if "fold" in entry:
+            parts.setdefault(entry["fold"], set()).add(_patient(entry, path))
+    needed = list(range(part.folds or 0))
+    if set(parts) != set(needed):
+        raise ValueError(
+            f"{path}: entries have the folds {sorted(parts, key=str)}, but folds={part.folds} needs exactly {needed}; "
+            "give the number of folds that the entries have, or remove the folds from the JSON."
+        )
+    if len(set().union(*parts.values())) < sum(map(len, parts.values())):
+        raise ValueError(f"{path}: a patient is in two folds; give all entries of a patient the same fold.")
+    dealt = rotate_folds([parts[index] for index in needed], part.fold)
+    if part.name == "train":  # entries without a fold always train, as they do without a cross-validation
+        held = {*dealt["val"], *dealt["test"]}
+        return [entry for entry in training if _patient(entry, path) not in held]
+    return [entry for entry in training if _patient(entry, path) in dealt[part.name]]
 
 
 def _item(entry: Entry, path: Path, split: str, *, decode: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch
 
 from monai_flowssn.data.items import check_items, make_item, open_picture, pick_evenly
 from monai_flowssn.data.safe_pickle import load_arrays
-from monai_flowssn.data.splits import SPLITS, split_patients
+from monai_flowssn.data.splits import SPLITS, Split
 
 __all__ = ["lidc"]
 
@@ -25,7 +25,15 @@ HDF5, PICKLE = (".hdf5", ".h5"), (".pickle", ".pkl")
 BLOCK = 512  # slices read at once (about), which bounds the memory beyond the result
 
 
-def lidc(root: str | Path, split: str, *, limit: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+def lidc(
+    root: str | Path,
+    split: str,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    folds: int | None = None,
+    fold: int = 0,
+) -> list[dict[str, Any]]:
     """List the cases of one split as in-memory items.
 
     `root` is one of
@@ -39,29 +47,33 @@ def lidc(root: str | Path, split: str, *, limit: int | None = None, seed: int = 
       [<split>/]gt/<patient>/<name>_l0.png to _l3.png (also flat, named <patient>_<name>.png, and with lesions for gt).
       Without train, val and test folders the patients are split here.
 
-    Whatever the form, grey values are in 0..255: uint8 where the source has 8 bits, else float32.
+    Whatever the form, grey values are in 0..255: uint8 where the source has 8 bits, else float32. With ``folds`` the
+    source's own split gives way to a cross-validation over all patients, which needs all three groups or folders.
+
+    The HDF5 form has met a file built from the real LIDC-IDRI; the pickle and the folder tree have met only files made
+    in their layouts.
 
     Args:
         root: file or folder as above.
         split: "train", "val" or "test".
         limit: at most so many evenly spaced cases, for quick runs.
-        seed: of the split, where the source brings none.
+        seed: of the split, where the source brings none, and of the folds.
+        folds: number of folds of a cross-validation, None for a single split; see `splits.Split`.
+        fold: the fold to test on.
 
     Returns:
         Items with image (1, *S), label (R, *S) uint8 (int16 where a rater is -1), patient, and case.
     """
-    root = Path(root).expanduser()
-    if split not in SPLITS:
-        raise ValueError(f"Got split='{split}'; choose one of {SPLITS}.")
+    root, part = Path(root).expanduser(), Split(split, folds=folds, fold=fold, seed=seed)
     if not root.exists():
         raise ValueError(f"{root} does not exist; give the HDF5 file, the pickle, or the folder of the LIDC data.")
     if root.is_dir() and any((root / name / "images").is_dir() for name in ("", *SPLITS)):
-        return check_items(_from_folders(root, split, limit, seed), source=root, split=split)
+        return check_items(_from_folders(root, part, limit), source=root, split=split)
     path = _only_file(root) if root.is_dir() else root
     if path.suffix in HDF5:
-        return check_items(_from_hdf5(path, split, limit), source=path, split=split)
+        return check_items(_from_hdf5(path, part, limit), source=path, split=split)
     if path.suffix in PICKLE:
-        return check_items(_from_pickle(path, split, limit, seed), source=path, split=split)
+        return check_items(_from_pickle(path, part, limit), source=path, split=split)
     raise ValueError(f"{path} is of unknown type; expected one of {HDF5 + PICKLE}, or a folder with images/ and gt/.")
 
 
@@ -75,23 +87,33 @@ def _only_file(folder: Path) -> Path:
     return files[0]
 
 
-def _from_hdf5(path: Path, split: str, limit: int | None) -> list[dict[str, Any]]:
+def _from_hdf5(path: Path, part: Split, limit: int | None) -> list[dict[str, Any]]:
     try:
         with h5py.File(path, "r") as file:
-            _check_layout(file, path, split)
-            group = file[split]
-            rows = np.array(pick_evenly(range(len(group["images"])), limit), dtype=int)
-            images = _read_rows(group["images"], rows, _image_type(group["images"].dtype, path))
-            labels = _read_rows(group["labels"], rows, np.uint8 if group["labels"].dtype.kind in "bu" else np.int16)
-            uids = group["uids"][:][rows]
-            spacings = group["spacing"][:][rows] if "spacing" in group else np.ones(len(rows))
-            names = _case_names(group, split)
-            _warn_of_leaks(file, path)
+            for name in part.sources:
+                _check_layout(file, path, name)
+            if part.folds is None:
+                _warn_of_leaks(file, path)
+            uids = {name: [_text(uid) for uid in file[name]["uids"][:]] for name in part.sources}
+            kept = part.patients(uids)
+            picked = pick_evenly(
+                [(name, row) for name in uids for row, uid in enumerate(uids[name]) if uid in kept], limit
+            )
+            rows = {name: np.array([row for group, row in picked if group == name], int) for name in uids}
+            return [item for name in uids for item in _from_group(file[name], rows[name], name, path)]
     except OSError as error:
         raise ValueError(
             f"{path} is not a whole HDF5 file ({error}); it was probably cut while being copied or written. "
             "Compare its size with the source, and copy, download or unpack it again."
         ) from error
+
+
+def _from_group(group: h5py.Group, rows: np.ndarray, split: str, path: Path) -> list[dict[str, Any]]:
+    images = _read_rows(group["images"], rows, _image_type(group["images"].dtype, path))
+    labels = _read_rows(group["labels"], rows, np.uint8 if group["labels"].dtype.kind in "bu" else np.int16)
+    uids = group["uids"][:][rows]
+    spacings = group["spacing"][:][rows] if "spacing" in group else np.ones(len(rows))
+    names = _case_names(group, split)
     _scale_to_255(images, path)
     return [
         make_item(image[None], label, patient=_text(uid), case=names[row], spacing=float(spacing))
@@ -167,12 +189,12 @@ def _warn_of_leaks(file: h5py.File, path: Path) -> None:
         )
 
 
-def _from_pickle(path: Path, split: str, limit: int | None, seed: int) -> list[dict[str, Any]]:
+def _from_pickle(path: Path, part: Split, limit: int | None) -> list[dict[str, Any]]:
     data = load_arrays(path)
     keys = {"image", "masks", "series_uid"}
     if not isinstance(data, Mapping) or not all(isinstance(v, Mapping) and keys <= v.keys() for v in data.values()):
         raise ValueError(f"{path} is not the LIDC pickle; expected a dict: name -> dict with {sorted(keys)}.")
-    kept = set(split_patients([_text(entry["series_uid"]) for entry in data.values()], seed=seed)[split])
+    kept = part.patients([_text(entry["series_uid"]) for entry in data.values()])
     names = [name for name, entry in data.items() if _text(entry["series_uid"]) in kept]
     return [_from_entry(_text(name), data[name], path) for name in pick_evenly(names, limit)]
 
@@ -195,19 +217,26 @@ def _stack(masks: Sequence[np.ndarray], size: tuple[int, ...], case: str) -> np.
     return np.stack([(mask.T > 0).astype(np.uint8) for mask in masks])
 
 
-def _from_folders(root: Path, split: str, limit: int | None, seed: int) -> list[dict[str, Any]]:
-    own_splits = not (root / "images").is_dir()
-    base = root / split if own_splits else root
+def _from_folders(root: Path, part: Split, limit: int | None) -> list[dict[str, Any]]:
+    if (root / "images").is_dir():
+        found = _pictures(root)
+        kept = part.patients([_patient_of(path) for path, _ in found])
+    else:
+        own = {name: _pictures(root / name) for name in part.sources}
+        found = [each for pictures in own.values() for each in pictures]
+        kept = part.patients({name: [_patient_of(path) for path, _ in pictures] for name, pictures in own.items()})
+    return [
+        _from_pictures(*each) for each in pick_evenly([each for each in found if _patient_of(each[0]) in kept], limit)
+    ]
+
+
+def _pictures(base: Path) -> list[tuple[Path, Path]]:
+    """List every image of a tree with the folder of its masks."""
     masks = next((base / name for name in ("gt", "lesions") if (base / name).is_dir()), None)
     if masks is None or not (base / "images").is_dir():
         raise ValueError(f"{base} needs the folders images/ and gt/ (or lesions/); unpack the archive of that split.")
     paths = sorted((base / "images").rglob("*.png"))
-    if not own_splits:
-        kept = set(split_patients([_patient_of(path) for path in paths], seed=seed)[split])
-        paths = [path for path in paths if _patient_of(path) in kept]
-    return [
-        _from_pictures(path, masks / path.parent.relative_to(base / "images")) for path in pick_evenly(paths, limit)
-    ]
+    return [(path, masks / path.parent.relative_to(base / "images")) for path in paths]
 
 
 def _patient_of(path: Path) -> str:

@@ -16,7 +16,7 @@ from monai_flowssn.data.contours import Nodule, find_database, read_nodules
 from monai_flowssn.data.lidc import lidc
 from monai_flowssn.data.manifest import write_manifest
 from monai_flowssn.data.simulated_ct import simulate_ct
-from monai_flowssn.data.splits import SPLITS, split_patients, stable_hash
+from monai_flowssn.data.splits import SPLITS, Split, split_patients, stable_hash
 
 __all__ = ["ABOUT", "build_lidc_contours", "lidc_contours"]
 
@@ -29,7 +29,14 @@ logger = logging.getLogger(__name__)
 
 
 def lidc_contours(
-    root: str | Path, split: str, *, seed: int = 0, size: int = 128, limit: int | None = None
+    root: str | Path,
+    split: str,
+    *,
+    seed: int = 0,
+    size: int = 128,
+    limit: int | None = None,
+    folds: int | None = None,
+    fold: int = 0,
 ) -> list[dict[str, Any]]:
     """Data list of the embedded set, whose masks are real and whose CT is simulated.
 
@@ -41,13 +48,16 @@ def lidc_contours(
     Args:
         root: folder of the file; made if need be.
         split: ``train``, ``val`` or ``test``; split by patient.
-        seed: of the split and of the order of the radiologists; the simulated CT of a nodule never changes.
+        seed: of the split or folds and of the order of the radiologists; the simulated CT of a nodule never changes.
         size: height and width of the patches in pixels.
         limit: at most so many evenly spaced cases, for quick runs.
+        folds: number of folds of a cross-validation, None for a single split; see `splits.Split`.
+        fold: the fold to test on.
 
     Returns:
         Items with ``image`` (1, size, size), ``label`` (4, size, size), ``patient`` and ``case``.
     """
+    Split(split, folds=folds, fold=fold)  # a wrong wish is refused before a minute of building
     plain = seed == 0 and size == 128
     path = Path(root).expanduser() / ("lidc_contours.hdf5" if plain else f"lidc_contours_size{size}_seed{seed}.hdf5")
     manifest = path.with_suffix(".manifest.json")
@@ -56,7 +66,7 @@ def lidc_contours(
         manifest.unlink(missing_ok=True)
     if not manifest.exists():
         write_manifest(manifest, about=ABOUT, **{name: lidc(path, name) for name in SPLITS})
-    return lidc(path, split, limit=limit)
+    return lidc(path, split, limit=limit, seed=seed, folds=folds, fold=fold)
 
 
 def build_lidc_contours(

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from monai_flowssn.data.datalist import datalist
-from monai_flowssn.data.splits import SPLITS
+from monai_flowssn.data.splits import SPLITS, fold_patients
 from monai_flowssn.transforms.raters import CheckCased, LoadCased
 
 # ITK's compiled modules warn while they are loaded, and crash Python where the warning is an error
@@ -80,6 +80,45 @@ def test_folds(tmp_path):
         datalist(path, "test")
     with pytest.raises(ValueError, match="no case for the split 'val'"):
         datalist(path, "val", fold=7)
+
+
+def patients(path, **options):
+    return {split: {item["patient"] for item in datalist(path, split, **options)} for split in SPLITS}
+
+
+def test_cross_validation_deals_the_labelled_entries_of_all_lists(tmp_path):
+    entries = write_cases(tmp_path, 14, patient=lambda i: i // 2)
+    del entries[13]["label"]
+    path = write_json(tmp_path, {"training": entries[:6], "validation": entries[6:8], "test": entries[8:]})
+    parts = [patients(path, folds=3, fold=fold, seed=1) for fold in range(3)]
+    folds = [set(fold) for fold in fold_patients(range(7), 3, seed=1)]
+    assert [part["test"] for part in parts] == folds
+    assert [part["val"] for part in parts] == [*folds[1:], folds[0]]
+    assert [part["train"] for part in parts] == [folds[2], *folds[:2]]
+    assert sum(len(cases(path, split, folds=3)) for split in SPLITS) == 13
+
+
+def test_cross_validation_keeps_the_folds_of_the_entries(tmp_path):
+    entries = write_cases(tmp_path, 9, fold=lambda i: i % 4)
+    del entries[8]["fold"]
+    path = write_json(tmp_path, {"training": entries, "test": entries[:1]})
+    assert cases(path, "test", folds=4, fold=3) == ["image_3", "image_7"]
+    assert cases(path, "val", folds=4, fold=3) == ["image_0", "image_4"]
+    assert cases(path, "train", folds=4, fold=3) == ["image_1", "image_2", "image_5", "image_6", "image_8"]
+    assert cases(path, "val", fold=3) == ["image_3", "image_7"]  # without folds: as before, the fold validates
+
+
+def test_folds_that_do_not_fit_the_entries_are_refused(tmp_path):
+    path = write_json(tmp_path, write_cases(tmp_path, 6, fold=lambda i: i % 3))
+    with pytest.raises(
+        ValueError, match=r"entries have the folds \[0, 1, 2\], but folds=5 needs exactly \[0, 1, 2, 3, 4\]"
+    ):
+        datalist(path, "train", folds=5)
+    path = write_json(tmp_path, write_cases(tmp_path, 6, fold=lambda i: i % 3, patient=lambda i: i // 2))
+    with pytest.raises(ValueError, match="a patient is in two folds"):
+        datalist(path, "train", folds=3)
+    with pytest.raises(ValueError, match="fold=3"):
+        datalist(path, "train", folds=3, fold=3)
 
 
 def test_a_missing_rater_is_left_out(tmp_path):

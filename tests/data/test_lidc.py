@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from monai_flowssn.data.lidc import lidc
-from monai_flowssn.data.splits import SPLITS
+from monai_flowssn.data.splits import SPLITS, fold_patients
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (14, 6, 5), dtype=np.uint8)  # (n, y, x)
@@ -239,3 +239,39 @@ def test_wrong_arguments_say_what_to_do(tmp_path):
     (tmp_path / "c.npz").touch()
     with pytest.raises(ValueError, match="unknown type"):
         lidc(tmp_path / "c.npz", "train")
+
+
+def assert_folds(root, *, k, total):
+    """Every patient tests once and validates once, in the folds that `fold_patients` deals; nobody is in two parts."""
+    parts = [{s: lidc(root, s, folds=k, fold=fold, seed=2) for s in SPLITS} for fold in range(k)]
+    patients = [{name: {item["patient"] for item in items} for name, items in part.items()} for part in parts]
+    everyone = set().union(*patients[0].values())
+    folds = [set(fold) for fold in fold_patients(everyone, k, seed=2)]
+    assert [part["test"] for part in patients] == folds
+    assert [part["val"] for part in patients] == [*folds[1:], folds[0]]
+    assert all(sum(map(len, part.values())) == len(everyone) for part in patients)
+    assert all(len({item["case"] for items in part.values() for item in items}) == total for part in parts)
+
+
+def test_folds_of_the_hdf5_pool_its_groups(tmp_path):
+    path = write_hdf5(tmp_path / "x.hdf5")
+    assert_folds(path, k=4, total=42)
+    for item in lidc(path, "test", folds=4, fold=1):
+        assert item["case"].split("_")[0] == SPLITS[int(item["patient"]) // 100]
+        assert_holds(item, int(item["case"].split("_")[1]))
+    whole, part = lidc(path, "train", folds=4), lidc(path, "train", folds=4, limit=5)
+    assert [item["case"] for item in part] == [whole[round(i * (len(whole) - 1) / 4)]["case"] for i in range(5)]
+    with h5py.File(path, "r+") as file:
+        del file["val"]
+    assert len(lidc(path, "train")) == 14
+    with pytest.raises(ValueError, match="no group 'val'"):
+        lidc(path, "train", folds=4)
+
+
+def test_folds_of_the_pickle_and_the_folders(tmp_path):
+    assert_folds(write_pickle(tmp_path / "x.pickle"), k=3, total=14)
+    write_tree(tmp_path / "flat", [f"p{UIDS[i]}/s{i}" for i in range(14)])
+    assert_folds(tmp_path / "flat", k=7, total=14)
+    for shift, split in enumerate(SPLITS):
+        write_tree(tmp_path / "parts" / split, [f"p{UIDS[i] + 10 * shift}/s{i}" for i in range(4)])
+    assert_folds(tmp_path / "parts", k=3, total=12)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from monai_flowssn.data.contours import RATINGS, Contour, Nodule
-from monai_flowssn.data.splits import SPLITS, split_patients
+from monai_flowssn.data.splits import SPLITS, fold_patients, split_patients
 
 module = importlib.import_module("monai_flowssn.data.lidc_contours")
 SQUARE = np.array([[100, 200], [108, 200], [108, 208], [100, 208]])  # encloses 7 x 7 pixels
@@ -139,3 +139,12 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_tiny_patches_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at least 16"):
         module.build_lidc_contours(tmp_path / "a.hdf5", size=8)
+
+
+def test_folds_deal_all_patients(tmp_path):
+    parts = [{i["patient"] for i in module.lidc_contours(tmp_path, "test", size=32, folds=4, fold=f)} for f in range(4)]
+    assert parts == [set(fold) for fold in fold_patients(range(1, 9), 4)]
+    assert {i["patient"] for i in module.lidc_contours(tmp_path, "val", size=32, folds=4, fold=3)} == parts[0]
+    with pytest.raises(ValueError, match="folds >= 3"):
+        module.lidc_contours(tmp_path / "new", "test", folds=2)
+    assert not (tmp_path / "new").exists()

@@ -75,6 +75,16 @@ def test_both_eyes_stay_together_and_every_split_has_every_set(root):
     assert other != {item["case"] for item in splits[2]}
 
 
+def test_every_fold_has_every_set(root):
+    folds = [retinal_vessel(root, "test", height=20, folds=7, fold=fold) for fold in range(7)]
+    assert len({item["case"] for items in folds for item in items}) == sum(map(len, folds)) == 28
+    for items in folds:
+        assert sorted(item["case"].split("-")[0] for item in items) == ["CHASE", "CHASE", "DRIVE", "STARE"]
+    val = {item["case"] for item in retinal_vessel(root, "val", height=20, folds=7, fold=2)}
+    assert val == {item["case"] for item in folds[3]}
+    assert len(retinal_vessel(root, "train", height=20, folds=7, fold=2)) == 20
+
+
 def test_resize_keeps_the_aspect_and_thin_vessels_whole(root):
     item = retinal_vessel(root, "train", height=30)[0]
     assert item["image"].shape == (3, 38, 30)

@@ -2,7 +2,7 @@ from itertools import chain
 
 import pytest
 
-from monai_flowssn.data.splits import SPLITS, fold_patients, split_patients
+from monai_flowssn.data.splits import SPLITS, Split, fold_patients, rotate_folds, split_patients
 
 PATIENTS = [f"p{i}" for i in range(40)]
 
@@ -41,3 +41,45 @@ def test_wrong_fractions_are_refused(fractions):
 def test_wrong_number_of_folds_is_refused(k):
     with pytest.raises(ValueError, match="choose 2 <= k"):
         fold_patients(PATIENTS, k)
+
+
+def test_folds_rotate_so_that_each_tests_and_validates_once():
+    folds = [[f"{fold}{i}" for i in range(2)] for fold in range(5)]
+    parts = [rotate_folds(folds, fold) for fold in range(5)]
+    assert [part["test"] for part in parts] == folds
+    assert [part["val"] for part in parts] == [*folds[1:], folds[0]]
+    for part in parts:
+        assert sorted(chain(*part.values())) == sorted(chain(*folds))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_split_of_folds_deals_all_patients_whatever_the_source_says(own):
+    patients = {"train": PATIENTS[:30], "val": PATIENTS[30:35], "test": PATIENTS[35:]} if own else PATIENTS
+    folds = fold_patients(PATIENTS, 10, seed=3)
+    for fold in range(10):
+        parts = {name: Split(name, folds=10, fold=fold, seed=3).patients(patients) for name in SPLITS}
+        assert parts == {name: set(part) for name, part in rotate_folds(folds, fold).items()}
+
+
+def test_without_folds_the_source_decides_else_the_seeded_split():
+    assert Split("val").patients({"train": [1], "val": [2, 3]}) == {"2", "3"}
+    assert Split("val").patients({"train": [1]}) == set()
+    assert Split("val", seed=1).patients(PATIENTS) == set(split_patients(PATIENTS, seed=1)["val"])
+    halves = Split("test").patients(PATIENTS, fractions=(0.5, 0, 0.5))
+    assert halves == set(split_patients(PATIENTS, fractions=(0.5, 0, 0.5))["test"])
+    assert (Split("val").sources, Split("val", folds=3).sources) == (("val",), SPLITS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "all"}, "split='all'"),
+        ({"fold": 1}, "fold=1 without folds"),
+        ({"folds": 2}, "folds >= 3"),
+        ({"folds": 5, "fold": 5}, "fold=5"),
+        ({"folds": 5, "fold": -1}, "fold=-1"),
+    ],
+)
+def test_wrong_splits_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Split(**{"name": "train", **options})
