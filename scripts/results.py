@@ -172,7 +172,9 @@ def draw_curves(methods: Table, path: Path) -> None:
                 (int(name.removeprefix(start)), value[0]) for name, value in values.items() if start in name
             )
             axis.plot(*zip(*course), marker=".", label=method)
-        axis.set(xscale="log", xlabel="draws N", title=f"GED, {estimator}")
+        axis.set(xscale="log", xlabel="draws N", title=f"ged_{estimator}")
+        axis.set_xticks(ticks := (1, 2, 4, 8, 16, 32, 64, 100), ticks)
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
     figure.savefig(path, dpi=150)

@@ -33,7 +33,7 @@ def standard_metrics(
         num_classes: K, the background included.
         draws: the values of N; the evaluator must draw at least the largest.
         split: prefix of the names.
-        ged_draws: further values of N, at least 2, for the GED alone: its course with the number of draws.
+        ged_draws: further values of N for the GED alone: its course with the number of draws. ``ged_u`` needs two.
 
     Example:
         >>> list(standard_metrics(draws=[16]))[:3]
@@ -52,5 +52,5 @@ def standard_metrics(
         "ece_10": partial(CalibrationHandler, num_bins=10, **soft),
     }
     names = [(name, n) for n in draws for name in builders]
-    names += [(name, n) for n in ged_draws if n not in draws for name in ("ged_v", "ged_u")]
+    names += [(name, n) for n in ged_draws if n not in draws for name in ("ged_v", "ged_u")[:n]]
     return {f"{split}_{name}_n{n}": builders[name](n=n) for name, n in names}

@@ -40,5 +40,5 @@ def test_standard_metrics_name_convention_and_number_of_draws():
     metrics = standard_metrics(num_classes=3, draws=(4, 8), split="val")
     assert len(metrics) == 16
     assert all(name.startswith("val_") and name.rsplit("_n")[-1] in ("4", "8") for name in metrics)
-    more = standard_metrics(draws=[4], ged_draws=[2, 4, 3])
-    assert list(more)[8:] == ["test_ged_v_n2", "test_ged_u_n2", "test_ged_v_n3", "test_ged_u_n3"]
+    more = standard_metrics(draws=[4], ged_draws=[1, 4, 3])
+    assert list(more)[8:] == ["test_ged_v_n1", "test_ged_v_n3", "test_ged_u_n3"]
