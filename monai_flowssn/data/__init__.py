@@ -1,14 +1,14 @@
 """Data sets of several annotators, each a function (root, split) -> list of dictionaries for MONAI's data sets."""
 
-from monai_flowssn.data.datalist import datalist
-from monai_flowssn.data.kvasir import kvasir
-from monai_flowssn.data.lidc import lidc
-from monai_flowssn.data.lidc_contours import lidc_contours
+from monai_flowssn.data.fundus_vessels import retinal_vessel
+from monai_flowssn.data.json_datalist import datalist
+from monai_flowssn.data.kvasir_seg import kvasir
+from monai_flowssn.data.lidc_idri import lidc
 from monai_flowssn.data.manifest import fingerprint, write_manifest
 from monai_flowssn.data.markov_shapes import MarkovShapes
-from monai_flowssn.data.mmis import mmis
-from monai_flowssn.data.refuge import refuge
-from monai_flowssn.data.retinal_vessel import retinal_vessel
+from monai_flowssn.data.mmis_npc import mmis
+from monai_flowssn.data.pylidc_contours import lidc_contours
+from monai_flowssn.data.refuge_multirater import refuge
 from monai_flowssn.data.splits import split_patients
 
 __all__ = [

@@ -17,6 +17,7 @@ from monai_flowssn.metrics.ged import compute_diversity, compute_ged, diversity_
 from monai_flowssn.metrics.iou import IoUTable, iou_table, pairwise_iou
 from monai_flowssn.metrics.matching import average_iou_from_iou, compute_average_iou, compute_hm_iou, hm_iou_from_iou
 from monai_flowssn.metrics.presets import PRESETS, Choice, Comparison, Preset, evaluate_preset
+from monai_flowssn.metrics.rank import effective_rank, rank_from_spectrum
 from monai_flowssn.metrics.soft import compute_ece, compute_ncc, compute_nll
 
 __all__ = [
@@ -46,10 +47,12 @@ __all__ = [
     "compute_ncc",
     "compute_nll",
     "diversity_from_iou",
+    "effective_rank",
     "evaluate_preset",
     "ged_from_iou",
     "hm_iou_from_iou",
     "iou_table",
     "paired_difference",
     "pairwise_iou",
+    "rank_from_spectrum",
 ]

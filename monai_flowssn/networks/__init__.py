@@ -1,8 +1,18 @@
 """Networks that segmenters are built from."""
 
 from monai_flowssn.networks.latent_head import LatentHead
+from monai_flowssn.networks.made import ConstantMaps, MaskedLinear
 from monai_flowssn.networks.plain_unet import GaussianEncoder, PlainUNet
 from monai_flowssn.networks.strip_transformer import StripTransformer
 from monai_flowssn.networks.unet import StreamlinedUNet, time_embedding
 
-__all__ = ["GaussianEncoder", "LatentHead", "PlainUNet", "StreamlinedUNet", "StripTransformer", "time_embedding"]
+__all__ = [
+    "ConstantMaps",
+    "GaussianEncoder",
+    "LatentHead",
+    "MaskedLinear",
+    "PlainUNet",
+    "StreamlinedUNet",
+    "StripTransformer",
+    "time_embedding",
+]

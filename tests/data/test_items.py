@@ -1,3 +1,5 @@
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
@@ -52,3 +54,10 @@ def test_a_damaged_picture_is_named(tmp_path, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=r"x\.png does not decode"):
         open_picture(path)
+
+
+def test_no_data_set_is_hidden_by_its_module():
+    """A config names functions by path, and Python 3.13 finds a module of that path first."""
+    data = importlib.import_module("monai_flowssn.data")
+    for name in data.__all__:
+        assert importlib.util.find_spec(f"monai_flowssn.data.{name}") is None, name

@@ -7,7 +7,14 @@ import torch
 
 from monai_flowssn.flows import GlowFlow, PlanarFlow, RadialFlow
 from monai_flowssn.inferers import windowed_draws
-from monai_flowssn.networks import GaussianEncoder, LatentHead, PlainUNet, StreamlinedUNet, StripTransformer
+from monai_flowssn.networks import (
+    GaussianEncoder,
+    LatentHead,
+    MaskedLinear,
+    PlainUNet,
+    StreamlinedUNet,
+    StripTransformer,
+)
 from monai_flowssn.segmenters import (
     SSN,
     AutoregressiveFlowSSN,
@@ -80,6 +87,9 @@ METHODS = {
     "autoregressive volume preserving": lambda d, c, k: autoregressive(d, c, k, kind="volume_preserving", nets=2),
     "autoregressive fixed prior": lambda d, c, k: AutoregressiveFlowSSN(
         None, strips(d, k, 2 * k, context_channels=c), num_classes=k, train_draws=3
+    ),
+    "autoregressive MADE": lambda d, c, k: AutoregressiveFlowSSN(
+        unet(d, c, k), MaskedLinear(SIZES[d], k, 2 * k), num_classes=k, train_draws=3
     ),
     "autoregressive dual": dual,
     "SSN": lambda d, c, k: ssn(plain, d, c, k, antithetic=True),

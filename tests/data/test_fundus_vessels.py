@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from monai_flowssn.data.retinal_vessel import field_of_view, retinal_vessel
+from monai_flowssn.data.fundus_vessels import field_of_view, retinal_vessel
 from monai_flowssn.data.splits import SPLITS
 
 SIZE = (50, 40)  # width, height

@@ -7,7 +7,7 @@ import pytest
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
-from monai_flowssn.data.mmis import MODALITIES, RATERS, mmis
+from monai_flowssn.data.mmis_npc import MODALITIES, RATERS, mmis
 from monai_flowssn.data.splits import SPLITS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_flowssn.data.lidc import lidc
+from monai_flowssn.data.lidc_idri import lidc
 from monai_flowssn.data.splits import SPLITS, fold_patients
 
 RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from monai_flowssn.data.contours import Nodule, find_database, read_nodules
-from monai_flowssn.data.lidc import lidc
+from monai_flowssn.data.lidc_idri import lidc
 from monai_flowssn.data.manifest import write_manifest
 from monai_flowssn.data.simulated_ct import simulate_ct
 from monai_flowssn.data.splits import SPLITS, Split, split_patients, stable_hash

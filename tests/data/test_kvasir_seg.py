@@ -6,7 +6,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from PIL import Image
 
-from monai_flowssn.data.kvasir import kvasir
+from monai_flowssn.data.kvasir_seg import kvasir
 from monai_flowssn.data.splits import SPLITS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

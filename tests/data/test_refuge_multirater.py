@@ -8,7 +8,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from PIL import Image
 
-from monai_flowssn.data.refuge import FOLDERS, TABLES, refuge
+from monai_flowssn.data.refuge_multirater import FOLDERS, TABLES, refuge
 from monai_flowssn.data.splits import SPLITS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

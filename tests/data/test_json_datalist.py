@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_flowssn.data.datalist import datalist
+from monai_flowssn.data.json_datalist import datalist
 from monai_flowssn.data.splits import SPLITS, fold_patients
 from monai_flowssn.transforms.raters import CheckCased, LoadCased
 
