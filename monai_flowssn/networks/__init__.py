@@ -2,6 +2,7 @@
 
 from monai_flowssn.networks.latent_head import LatentHead
 from monai_flowssn.networks.made import ConstantMaps, MaskedLinear
+from monai_flowssn.networks.phiseg_nets import GaussianLadder, LadderDecoder
 from monai_flowssn.networks.plain_unet import GaussianEncoder, PlainUNet
 from monai_flowssn.networks.strip_transformer import StripTransformer
 from monai_flowssn.networks.unet import StreamlinedUNet, time_embedding
@@ -9,6 +10,8 @@ from monai_flowssn.networks.unet import StreamlinedUNet, time_embedding
 __all__ = [
     "ConstantMaps",
     "GaussianEncoder",
+    "GaussianLadder",
+    "LadderDecoder",
     "LatentHead",
     "MaskedLinear",
     "PlainUNet",

@@ -5,6 +5,7 @@ from monai_flowssn.segmenters.base import StochasticSegmenter, pick_rater
 from monai_flowssn.segmenters.continuous import ContinuousFlowSSN
 from monai_flowssn.segmenters.flow_matching import FlowMatching
 from monai_flowssn.segmenters.monte_carlo import MonteCarloSegmenter
+from monai_flowssn.segmenters.phiseg import PHiSeg
 from monai_flowssn.segmenters.prob_unet import ProbabilisticUNet
 from monai_flowssn.segmenters.ssn import SSN
 from monai_flowssn.segmenters.unet import DeterministicUNet
@@ -17,6 +18,7 @@ __all__ = [
     "DualFlowSSN",
     "FlowMatching",
     "MonteCarloSegmenter",
+    "PHiSeg",
     "ProbabilisticUNet",
     "StochasticSegmenter",
     "pick_rater",

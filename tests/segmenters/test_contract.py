@@ -9,6 +9,8 @@ from monai_flowssn.flows import GlowFlow, PlanarFlow, RadialFlow
 from monai_flowssn.inferers import windowed_draws
 from monai_flowssn.networks import (
     GaussianEncoder,
+    GaussianLadder,
+    LadderDecoder,
     LatentHead,
     MaskedLinear,
     PlainUNet,
@@ -22,6 +24,7 @@ from monai_flowssn.segmenters import (
     DeterministicUNet,
     DualFlowSSN,
     FlowMatching,
+    PHiSeg,
     ProbabilisticUNet,
 )
 
@@ -76,6 +79,12 @@ def prob_unet(d, c, k, flow=None, steps=2):
     )
 
 
+def phiseg(d, c, k):
+    levels = {"channels": (4, 8), "latent_levels": 2}
+    prior, posterior = GaussianLadder(d, c, **levels), GaussianLadder(d, c + k, **levels)
+    return PHiSeg(prior, posterior, decoder=LadderDecoder(d, k, **levels), num_classes=k)
+
+
 def matching(d, c, k, **options):
     channels = 1 if k == 2 else k
     return FlowMatching(unet(d, channels + c, channels, time=True), num_classes=k, steps=2, **options)
@@ -98,6 +107,7 @@ METHODS = {
     "NF-PUNet planar": lambda d, c, k: prob_unet(d, c, k, PlanarFlow),
     "NF-PUNet radial": lambda d, c, k: prob_unet(d, c, k, RadialFlow),
     "cFlow Glow": lambda d, c, k: prob_unet(d, c, k, GlowFlow, steps=4),
+    "PHiSeg": phiseg,
     "flow matching": matching,
     "flow matching unguided": lambda d, c, k: matching(d, c, k, guidance=0.0),
     "continuous markov": lambda d, c, k: continuous(unet(d, c, k), flow(d, k, k), k, velocity="markov"),
