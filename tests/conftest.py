@@ -49,6 +49,7 @@ def tiny_options(tiny_lidc: Path, tmp_path: Path) -> dict:
         "transformer": {"strip": [4, 4], "width": 8, "blocks": 1, "heads": 1, "dropout": 0.0},
         "ladder": {"channels": [4, 8], "latent_levels": 2, "latent_channels": 2, "norm": "batch"},
         "likelihood_draws": 2,
+        "capacity_steps": 1,
         "sampling_steps": {"flow_matching": 2, "ccdm": 2},
         "batch_size": 2,
         "val_batch_size": 3,

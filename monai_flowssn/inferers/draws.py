@@ -87,5 +87,5 @@ class DrawInferer(Inferer):
     def _draw(self, image: Tensor, network: Any) -> Tensor:
         if self.window is None:
             return network.sample(image, self.n)
-        options = {"window": self.window, "overlap": self.overlap}
-        return next(windowed_draws(network, image, self.n, draws_at_once=self.n, **options))
+        draws = windowed_draws(network, image, self.n, window=self.window, overlap=self.overlap, draws_at_once=self.n)
+        return next(draws)

@@ -62,7 +62,7 @@ def windowed_draws(
         m = min(draws_at_once, n - start)
         part = network.draw_noise(image, m) if noise is None else tuple(z[:, start : start + m] for z in noise)
         draws = _blend(network, image, m, part, window, corners)
-        yield draws[(..., *(slice(s) for s in size))]
+        yield _inside(draws, tuple(slice(0, s) for s in size))
 
 
 def padded_size(size: Sequence[int], window: Sequence[int], align: int = 1) -> tuple[int, ...]:
@@ -116,11 +116,13 @@ def _blend(
     weights = weight.new_zeros(size)
     for corner in corners:
         place = tuple(slice(c, c + w) for c, w in zip(corner, window))
-        seen = tuple(part if s is None else part[(..., *_coarse(place, s))] for part, s in zip(noise, strides))
-        total[(..., *place)] += weight * network.sample(image[(..., *place)], m, seen)
+        seen = tuple(part if s is None else _inside(part, place, s) for part, s in zip(noise, strides))
+        _inside(total, place).add_(weight * network.sample(_inside(image, place), m, seen))
         weights[place] += weight
     return total / weights
 
 
-def _coarse(place: tuple[slice, ...], stride: int) -> tuple[slice, ...]:
-    return tuple(slice(s.start // stride, s.stop // stride) for s in place)
+def _inside(x: Tensor, place: tuple[slice, ...], stride: int = 1) -> Tensor:
+    """Return the part (..., *S) of x that lies at the place, which counts in steps of 1 / stride of the elements of x."""
+    before = (slice(None),) * (x.ndim - len(place))
+    return x[before + tuple(slice(s.start // stride, s.stop // stride) for s in place)]

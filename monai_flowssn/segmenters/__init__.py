@@ -2,9 +2,11 @@
 
 from monai_flowssn.segmenters.autoregressive import AutoregressiveFlowSSN, DualFlowSSN
 from monai_flowssn.segmenters.base import StochasticSegmenter, pick_rater
+from monai_flowssn.segmenters.ccdm import CategoricalDiffusion
 from monai_flowssn.segmenters.continuous import ContinuousFlowSSN
 from monai_flowssn.segmenters.flow_matching import FlowMatching
 from monai_flowssn.segmenters.monte_carlo import MonteCarloSegmenter
+from monai_flowssn.segmenters.mose import MixtureOfStochasticExperts
 from monai_flowssn.segmenters.phiseg import PHiSeg
 from monai_flowssn.segmenters.prob_unet import ProbabilisticUNet
 from monai_flowssn.segmenters.ssn import SSN
@@ -13,10 +15,12 @@ from monai_flowssn.segmenters.unet import DeterministicUNet
 __all__ = [
     "SSN",
     "AutoregressiveFlowSSN",
+    "CategoricalDiffusion",
     "ContinuousFlowSSN",
     "DeterministicUNet",
     "DualFlowSSN",
     "FlowMatching",
+    "MixtureOfStochasticExperts",
     "MonteCarloSegmenter",
     "PHiSeg",
     "ProbabilisticUNet",

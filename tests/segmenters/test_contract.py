@@ -20,10 +20,12 @@ from monai_flowssn.networks import (
 from monai_flowssn.segmenters import (
     SSN,
     AutoregressiveFlowSSN,
+    CategoricalDiffusion,
     ContinuousFlowSSN,
     DeterministicUNet,
     DualFlowSSN,
     FlowMatching,
+    MixtureOfStochasticExperts,
     PHiSeg,
     ProbabilisticUNet,
 )
@@ -90,6 +92,12 @@ def matching(d, c, k, **options):
     return FlowMatching(unet(d, channels + c, channels, time=True), num_classes=k, steps=2, **options)
 
 
+def mose(d, c, k):
+    features, gate = plain(d, c, None), GaussianEncoder(d, c, 3, channels=(4, 8), convs=1)
+    head = LatentHead(d, 4, 1, k, width=8)
+    return MixtureOfStochasticExperts(features, gate, head=head, num_classes=k, experts=3, samples=2)
+
+
 METHODS = {
     "autoregressive affine": autoregressive,
     "autoregressive gated": lambda d, c, k: autoregressive(d, c, k, kind="gated", entropy_weight=0.1),
@@ -108,6 +116,8 @@ METHODS = {
     "NF-PUNet radial": lambda d, c, k: prob_unet(d, c, k, RadialFlow),
     "cFlow Glow": lambda d, c, k: prob_unet(d, c, k, GlowFlow, steps=4),
     "PHiSeg": phiseg,
+    "CCDM": lambda d, c, k: CategoricalDiffusion(unet(d, c + k, k, time=True), num_classes=k, timesteps=4, steps=3),
+    "MoSE": mose,
     "flow matching": matching,
     "flow matching unguided": lambda d, c, k: matching(d, c, k, guidance=0.0),
     "continuous markov": lambda d, c, k: continuous(unet(d, c, k), flow(d, k, k), k, velocity="markov"),
@@ -121,6 +131,7 @@ METHODS = {
 }
 DETERMINISTIC = {"deterministic U-Net"}  # all draws are the same map
 NO_IMAGE_PASS = {
+    "CCDM",
     "autoregressive fixed prior",
     "continuous fixed prior",
     "flow matching",
