@@ -239,8 +239,8 @@ def claims(results: Results) -> str:
         verdict = "confirmed" if flow < ssn else "refuted"
         lines.append(f"   {title} {flow:{form}} against {ssn:{form}} of {best}, the best SSN: {verdict}.")
     shares = {name: metrics[name]["hallucinated"] for name in [*RANKS, FLOW]}
-    verdict = "confirmed" if shares["SSN r = 2"] > max(shares["SSN full"], shares[FLOW]) else "refuted"
-    lines.append("2. **Low rank hallucinates shapes**, more than full rank and Flow-SSN: " + verdict + ".")
+    low = ", ".join(name for name in RANKS if shares[name] > max(shares["SSN full"], shares[FLOW])) or "no rank"
+    lines.append(f"2. **Low rank hallucinates**, more than full rank and Flow-SSN: true of {low} alone.")
     lines.append("   " + ", ".join(f"{name} {share:.2%}" for name, share in shares.items()) + ".")
     changes = [f"{name} {last_change(result['curve']):+.1%}" for name, result in results.items()]
     return "\n".join([*lines, "", f"BPD over the last tenth of the steps: {', '.join(changes)}."])
