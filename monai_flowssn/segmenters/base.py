@@ -7,8 +7,17 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["StochasticSegmenter", "check_option", "pick_rater", "rater_weights", "repeat_rows"]
+__all__ = [
+    "StochasticSegmenter",
+    "as_column",
+    "check_option",
+    "one_hot",
+    "pick_rater",
+    "rater_weights",
+    "repeat_rows",
+]
 
 
 def pick_rater(masks: Tensor, n: int = 1) -> Tensor:
@@ -144,6 +153,16 @@ class StochasticSegmenter(nn.Module, ABC):
 def repeat_rows(code: Tensor, n: int) -> Tensor:
     """Repeat every row n times: (B, ...) -> (B * n, ...), the copies of a row in succession."""
     return code if n == 1 else code[:, None].expand(-1, n, *code.shape[1:]).flatten(0, 1)
+
+
+def one_hot(mask: Tensor, num_classes: int) -> Tensor:
+    """Return (B, K, *S) float zeros and ones for class ids (B, *S)."""
+    return F.one_hot(mask.long(), num_classes).movedim(-1, 1).float()
+
+
+def as_column(values: Tensor, like: Tensor) -> Tensor:
+    """Shape values (B,) so that they multiply a tensor (B, ...)."""
+    return values.view(-1, *(1,) * (like.ndim - 1))
 
 
 def check_option(name: str, value: str | None, allowed: Iterable[str | None]) -> None:

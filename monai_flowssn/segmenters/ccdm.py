@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_flowssn.sampling.counter import categorical, draw_keys, uniform
-from monai_flowssn.segmenters.base import StochasticSegmenter, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot, pick_rater
 
 __all__ = ["CategoricalDiffusion", "cosine_schedule", "log_reverse"]
 
@@ -107,7 +107,7 @@ class CategoricalDiffusion(StochasticSegmenter):
         mask = pick_rater(masks).squeeze(1)  # (B, *S)
         x_0 = self._one_hot(mask)
         t = self._train_times(image)
-        alpha_s, alpha_t = (self.alpha_bar[time].view(-1, *(1,) * (x_0.ndim - 1)) for time in (t - 1, t))
+        alpha_s, alpha_t = (as_column(self.alpha_bar[time], x_0) for time in (t - 1, t))
         noised = alpha_t * x_0 + (1 - alpha_t) / self.num_classes
         x_t = self._one_hot(categorical(noised, torch.rand(mask.shape, device=mask.device)))
         target = log_reverse(x_t, x_0.log(), alpha_s, alpha_t).exp()
@@ -146,4 +146,4 @@ class CategoricalDiffusion(StochasticSegmenter):
         return logits.log_softmax(dim=1)
 
     def _one_hot(self, index: Tensor) -> Tensor:
-        return F.one_hot(index.long(), self.num_classes).movedim(-1, 1).float()
+        return one_hot(index, self.num_classes)

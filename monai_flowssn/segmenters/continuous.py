@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_flowssn.sampling import SOLVERS, VELOCITIES, time_grid
-from monai_flowssn.segmenters.base import StochasticSegmenter, check_option, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, check_option, one_hot, pick_rater
 from monai_flowssn.segmenters.gaussian_base import gaussian_base
 
 __all__ = ["ContinuousFlowSSN"]
@@ -77,13 +77,13 @@ class ContinuousFlowSSN(StochasticSegmenter):
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         m = self.train_draws
         mask = pick_rater(masks, m).flatten(0, 1).long()  # (B * m, *S)
-        y = F.one_hot(mask, self.num_classes).movedim(-1, 1).float()  # (B * m, K, *S)
+        y = one_hot(mask, self.num_classes)  # (B * m, K, *S)
         loc, scale, *condition = (part.repeat_interleave(m, dim=0) for part in self.encode(image))
         u = loc + scale * torch.randn_like(loc)
         # one time in each m-th of [0, 1]: every t is uniform, and a case sees early and late ones
         t = (torch.rand(len(image), 1, device=image.device) + torch.arange(m, device=image.device) / m).remainder(1)
         t = t.flatten()  # (B * m,)
-        y_t = torch.lerp(u, y, t.view(-1, *(1,) * (u.ndim - 1)))
+        y_t = torch.lerp(u, y, as_column(t, u))
         return {"loss": F.cross_entropy(self._logits(y_t, t, *condition), mask)}
 
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:

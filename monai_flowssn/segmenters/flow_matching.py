@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_flowssn.sampling import SOLVERS, time_grid
-from monai_flowssn.segmenters.base import StochasticSegmenter, check_option, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, check_option, one_hot, pick_rater
 
 __all__ = ["FlowMatching"]
 
@@ -59,8 +59,8 @@ class FlowMatching(StochasticSegmenter):
         y = self._scaled(pick_rater(masks).squeeze(1).long())  # (B, M, *S)
         noise, t = torch.randn_like(y), torch.rand(len(y), device=y.device)
         kept = torch.rand(len(y), device=y.device) >= self.condition_dropout
-        image = image * _column(kept, image)
-        velocity = self._velocity(torch.lerp(noise, y, _column(t, y)), t, image)
+        image = image * as_column(kept, image)
+        velocity = self._velocity(torch.lerp(noise, y, as_column(t, y)), t, image)
         return {"loss": F.mse_loss(velocity, y - noise)}
 
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
@@ -90,7 +90,7 @@ class FlowMatching(StochasticSegmenter):
         """Return the mask (B, *S) as M channels in {-1, 1}."""
         if self.channels == 1:
             return 2.0 * mask[:, None] - 1
-        return 2.0 * F.one_hot(mask, self.num_classes).movedim(-1, 1) - 1
+        return 2 * one_hot(mask, self.num_classes) - 1
 
     def _velocity(self, y: Tensor, t: Tensor, image: Tensor) -> Tensor:
         velocity = self.net(torch.cat([y, image], dim=1), t).float()
@@ -99,8 +99,3 @@ class FlowMatching(StochasticSegmenter):
                 f"the network has {velocity.shape[1]} outputs; {self.num_classes} classes need {self.channels}."
             )
         return velocity
-
-
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    """Shape values (B,) so that they multiply a tensor (B, ...)."""
-    return values.view(-1, *(1,) * (like.ndim - 1))

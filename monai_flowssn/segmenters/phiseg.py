@@ -10,7 +10,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from monai_flowssn.networks.phiseg_nets import GaussianLadder, LadderDecoder
-from monai_flowssn.segmenters.base import StochasticSegmenter, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot, pick_rater
 
 __all__ = ["PHiSeg"]
 
@@ -45,7 +45,7 @@ class PHiSeg(StochasticSegmenter):
 
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         mask = pick_rater(masks).squeeze(1).long()  # (B, *S)
-        y = F.one_hot(mask, self.num_classes).movedim(-1, 1).to(image.dtype)  # (B, K, *S)
+        y = one_hot(mask, self.num_classes).to(image.dtype)  # (B, K, *S)
         noise = tuple(part.squeeze(1) for part in self.draw_noise(image, 1))
         seen = self.prior(image)
         latents, q = _draw(self.posterior, self.posterior(torch.cat([image, y - 0.5], dim=1)), noise)

@@ -8,7 +8,7 @@ from torch.distributions import Distribution, Independent, Normal, TransformedDi
 from torch.nn import functional as F
 
 from monai_flowssn.networks import LatentHead
-from monai_flowssn.segmenters.base import StochasticSegmenter, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot, pick_rater
 
 __all__ = ["ProbabilisticUNet"]
 
@@ -70,7 +70,7 @@ class ProbabilisticUNet(StochasticSegmenter):
 
     def posterior_distribution(self, image: Tensor, mask: Tensor) -> Distribution:
         """Return q(z | x, y) for image (B, C, *S) and mask (B, *S)."""
-        y = F.one_hot(mask, self.num_classes).movedim(-1, 1).to(image.dtype)  # (B, K, *S)
+        y = one_hot(mask, self.num_classes).to(image.dtype)  # (B, K, *S)
         out = self.posterior(torch.cat([image, y], dim=1)).float()
         if self.flow is None:
             return _gaussian(out)
