@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +47,7 @@ def test_rendered_files_are_in_sync(tmp_path: Path) -> None:
     rendered = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     shipped = {path.relative_to(ROOT / "bundles"): path.read_text() for path in (ROOT / "bundles").glob("*/configs/*")}
     assert rendered == shipped, "run scripts/render_bundles.py"
-    assert len(rendered) == 6 * len(BUNDLES)
+    assert len(rendered) == 7 * len(BUNDLES)
 
 
 def test_metadata_and_network_verify(bundle: Path, tiny_options: dict) -> None:
@@ -129,8 +128,7 @@ def test_a_resumed_training_remembers_its_best(tiny_options: dict, tmp_path: Pat
     run(BUNDLE, "train", tiny_options)
     last, best = tmp_path / "models" / "last.pt", tmp_path / "models" / "model.pt"
     state = torch.load(last, weights_only=True)
-    ((_, name),) = state["best"]["_saved"]
-    state["best"]["_saved"] = [(1e9, name)]  # as if no later validation could be better
+    state["best"]["best"] = -1.0  # as if no later validation could be better
     torch.save(state, last)
     before = best.read_bytes()
     run(BUNDLE, "train", {**tiny_options, "max_epochs": 2, "resume": True})
@@ -162,26 +160,6 @@ def test_laptop_profile_overlays_every_workflow(bundle: Path, tiny_options: dict
         flow = workflow(bundle, file, {"dataset_dir": tiny_options["dataset_dir"]}, "profiles/laptop.yaml")
         assert flow.parser.get_parsed_content("spatial_size") == [64, 64]
         assert sum(parameter.numel() for parameter in flow.parser.get_parsed_content("network_def").parameters()) < 4e6
-
-
-def test_two_processes_train_as_one(tiny_options: dict, tmp_path: Path) -> None:
-    configs = BUNDLE / "configs"
-    overrides = [text for key, value in tiny_options.items() for text in (f"--{key}", str(value))]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["-m", "monai.bundle", "run", "training", *overrides]
-    command += ["--config_file", f"['{configs}/train.yaml','{configs}/multi_gpu_train.yaml']"]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
-    assert all(torch.isfinite(value).all() for value in state.values())
 
 
 VARIANTS = {  # a method file that no bundle is made of -> the bundle that it goes on

@@ -1,6 +1,6 @@
 """Ignite handlers: what training and evaluation need beside MONAI's own."""
 
-from monai_flowssn.handlers.best_checkpoint import BestCheckpoint
+from monai_flowssn.handlers.best_checkpoint import BestCheckpoint, EarlyStop
 from monai_flowssn.handlers.case_table import CaseTable
 from monai_flowssn.handlers.clip_gradient import ClipGradient
 from monai_flowssn.handlers.ema import WarmUpEMAHandler
@@ -29,6 +29,7 @@ __all__ = [
     "CaseTable",
     "ClipGradient",
     "DiversityHandler",
+    "EarlyStop",
     "EpochSeed",
     "GEDHandler",
     "HMIoUHandler",

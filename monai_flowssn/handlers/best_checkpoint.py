@@ -1,33 +1,79 @@
-"""The checkpoint with the best key metric."""
+"""The checkpoint with the best key metric, and the end of a training that gets no better."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from monai.handlers import CheckpointSaver
+from ignite.engine import Engine, Events
+from ignite.handlers import DiskSaver
+from torch import nn
 
 
-class BestCheckpoint(CheckpointSaver):
-    """MONAI's saver of the best key metric, lower is better, with a state.
+class BestCheckpoint:
+    """Write ``model.pt``, whole or not at all, whenever the key metric of an evaluator is lower than ever before.
 
-    Its memory goes into the checkpoint that a training continues from; without it the first validation of a resumed training
-    would count as the best and overwrite a better model.
+    Unlike MONAI's ``CheckpointSaver`` the old file stays until the new one is complete, and a resumed training knows what was
+    best before: save this handler in the checkpoint that a training continues from.
 
     Args:
         save_dir: folder of ``model.pt``.
-        save_dict: the one thing to save, by name.
+        model: whose state dict to save.
     """
 
-    def __init__(self, save_dir: str, save_dict: Mapping[str, Any]) -> None:
-        super().__init__(
-            save_dir,
-            dict(save_dict),
-            save_key_metric=True,
-            key_metric_filename="model.pt",
-            key_metric_negative_sign=True,
-        )
+    filename = "model.pt"
 
-    def state_dict(self) -> dict[str, Any]:
-        """Best metric so far and its file."""
-        return dict(self._key_metric_checkpoint.state_dict())  # type: ignore[union-attr]
+    def __init__(self, save_dir: str | Path, model: nn.Module) -> None:
+        self.save_dir, self.model = Path(save_dir), model
+        self.best, self.since = math.inf, 0  # since: validations without a better one
+
+    def attach(self, engine: Engine) -> None:
+        """Follow MONAI's evaluator ``engine``."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._look)
+
+    def _look(self, engine: Any) -> None:
+        value = engine.state.metrics[engine.state.key_metric_name]
+        self.since += 1
+        if value < self.best:
+            saver = DiskSaver(str(self.save_dir), atomic=True, require_empty=False)
+            saver(self.model.state_dict(), self.filename)
+            self.best, self.since = float(value), 0
+
+    def state_dict(self) -> dict[str, float]:
+        """Best metric so far, and validations since."""
+        return {"best": self.best, "since": self.since}
+
+    def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.best, self.since = state_dict["best"], int(state_dict["since"])
+
+
+class EarlyStop:
+    """End a training after ``patience`` validations without a better key metric.
+
+    List it behind the validation. It has no state of its own, so a resumed training stops where it would have stopped at once.
+
+    Args:
+        best: the handler that knows the best metric.
+        patience: number of validations, at least 1; ``None`` for no end.
+
+    Raises:
+        ValueError: if ``patience`` is below 1.
+    """
+
+    def __init__(self, best: BestCheckpoint, patience: int | None) -> None:
+        if patience is not None and patience < 1:
+            raise ValueError(
+                f"patience is {patience}; at least one validation is needed: pass >= 1, or None for no end."
+            )
+        self.best, self.patience = best, patience
+
+    def attach(self, engine: Engine) -> None:
+        """Follow the trainer ``engine``."""
+        engine.add_event_handler(Events.STARTED | Events.EPOCH_COMPLETED, self._check)
+
+    def _check(self, engine: Engine) -> None:
+        if self.patience is not None and self.best.since >= self.patience:
+            engine.terminate()

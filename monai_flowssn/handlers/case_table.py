@@ -36,8 +36,10 @@ class CaseTable:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def _collect(self, engine: Any) -> None:
-        # one string per case, because that is what MONAI gathers over processes
-        self._names += [f"{item['case']}\n{item.get('patient', item['case'])}" for item in engine.state.batch]
+        for item in engine.state.batch:
+            place = len(self._names) * idist.get_world_size() + idist.get_rank()  # as DistributedSampler deals them out
+            # one string per case, because that is what MONAI gathers over processes
+            self._names.append(f"{place}\n{item['case']}\n{item.get('patient', item['case'])}")
 
     def _write(self, engine: Any) -> None:
         names = string_list_all_gather(self._names)
@@ -47,5 +49,5 @@ class CaseTable:
         with written_whole(self.path) as path, path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["case", "patient", *details])
-            for row, name in enumerate(names):
-                writer.writerow([*name.split("\n"), *(repr(values[row]) for values in details.values())])
+            for row, name in sorted(enumerate(names), key=lambda entry: int(entry[1].partition("\n")[0])):
+                writer.writerow([*name.split("\n")[1:], *(repr(values[row]) for values in details.values())])

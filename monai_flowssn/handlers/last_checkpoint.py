@@ -9,6 +9,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, DiskSaver
@@ -21,8 +22,9 @@ _ERRORS = (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError)
 class LastCheckpoint:
     """Write ``last.pt`` after every epoch, whole or not at all, and with ``resume`` continue from it.
 
-    The one before it is kept as ``previous.pt`` and used, with a warning, where the last is damaged. List this handler after
-    those that change its state at the end of an epoch, such as a schedule: they run in their order.
+    The one before it is kept as ``previous.pt`` and used, with a warning, where the last is damaged. The first is written before
+    the first epoch. When a training ends with an error, whatever it is, the log tells how to go on. List this handler after those
+    that change its state at the end of an epoch, such as a schedule: they run in their order.
 
     Args:
         save_dir: folder of ``last.pt``.
@@ -38,21 +40,43 @@ class LastCheckpoint:
     def __init__(self, save_dir: str | Path, save_dict: Mapping[str, Any], *, resume: bool = False) -> None:
         self.path, self.save_dict, self.resume = Path(save_dir) / self.filename, dict(save_dict), resume
         self.previous = self.path.with_name("previous.pt")
+        self._epochs: int | None = None  # that the file holds
 
     def attach(self, engine: Engine) -> None:
         """Keep the state of MONAI's trainer ``engine``."""
         self.save_dict["trainer"] = engine
+        scaler = getattr(engine, "scaler", None)
+        if scaler is not None:
+            self.save_dict["scaler"] = scaler
+        engine.add_event_handler(Events.EPOCH_STARTED, self._save_first)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._tell)
         if self.resume:
             engine.add_event_handler(Events.STARTED, self._load)
 
+    def _save_first(self, engine: Engine) -> None:
+        if (
+            engine.state.iteration == 0
+        ):  # a training that is killed in its first epoch then continues the same MLflow run
+            self._write(engine, 0)
+
     def _save(self, engine: Engine) -> None:
-        if self.path.is_file():
+        self._write(engine, engine.state.epoch)
+
+    def _write(self, engine: Engine, epochs: int) -> None:
+        if self.path.is_file() and idist.get_rank() == 0:
             with written_whole(self.previous) as part:
                 shutil.copyfile(self.path, part)
         saver = DiskSaver(str(self.path.parent), atomic=True, require_empty=False)
         # a new one each time: ignite's Checkpoint deletes its file of the same name before it writes the next
         Checkpoint(self.save_dict, saver, filename_pattern=self.filename)(engine)
+        self._epochs = epochs
+
+    def _tell(self, engine: Engine, error: BaseException) -> None:
+        if self._epochs is not None:
+            how = "training stopped in epoch %d; the same command with --resume True continues after epoch %d, from %s"
+            engine.logger.error(how, engine.state.epoch, self._epochs, self.path)
+        raise error  # where an exception has a handler, ignite leaves the raising to it
 
     def _load(self, engine: Engine) -> None:
         paths = [path for path in (self.path, self.previous) if path.is_file()]
@@ -69,6 +93,7 @@ class LastCheckpoint:
                 "optimiser it was written with, or choose another output folder."
             ) from error
         engine.state.max_epochs = max_epochs
+        self._epochs = engine.state.epoch
 
     def _read(self, paths: list[Path]) -> dict[str, Any]:
         for path in paths:

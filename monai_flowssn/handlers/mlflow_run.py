@@ -98,6 +98,13 @@ class MLflowRunHandler:
         if not distributed or torch.distributed.get_rank() == 0:
             # Not STARTED: a CheckpointLoader, wherever it stands in the list, has then told which run to continue.
             engine.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
+            engine.add_event_handler(Events.COMPLETED, self._nothing_left)
+
+    def _nothing_left(self, engine: Engine) -> None:
+        """Finish the run of a training that was killed when all its epochs were done."""
+        if self._owner is None and self._resume_id is not None:
+            self._epoch_started(engine)
+            self._completed(engine)
 
     def _epoch_started(self, engine: Engine) -> None:
         if not engine.has_event_handler(self._epoch_completed, Events.EPOCH_COMPLETED):

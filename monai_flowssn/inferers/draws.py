@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,8 +46,8 @@ class DrawInferer(Inferer):
 
     Args:
         n: number of draws N.
-        seed: where given, every call draws with this seed, so that the same batch gets the same draws; the global random
-            state is left as it was.
+        seed: where given, the draws of an image are a function of this seed and the image, whatever batch or process it is in;
+            the global random state is left as it was.
         window: where given, images are drawn by windows of this size (:func:`~monai_flowssn.inferers.windowed_draws`).
         overlap: share of a window that the next one covers at least.
         autocast: whether to use bfloat16 where the CPU has it.
@@ -81,8 +82,14 @@ class DrawInferer(Inferer):
             return self._draw(image, network)
         devices = [inputs.device] if inputs.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(self.seed)
-            return self._draw(image, network)
+            if self.window is None:  # the noise image by image, the network on all of them
+                noise = [self._seeded(row, network.draw_noise, row, self.n) for row in image.split(1)]
+                return network.sample(image, self.n, tuple(map(torch.cat, zip(*noise))))
+            return torch.cat([self._seeded(row, self._draw, row, network) for row in image.split(1)])
+
+    def _seeded(self, row: Tensor, action: Callable[..., Any], *args: Any) -> Any:
+        torch.manual_seed(zlib.crc32(row.cpu().numpy().tobytes(), self.seed or 0))
+        return action(*args)
 
     def _draw(self, image: Tensor, network: Any) -> Tensor:
         if self.window is None:

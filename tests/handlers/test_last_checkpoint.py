@@ -1,3 +1,7 @@
+import os
+import resource
+import signal
+
 import pytest
 import torch
 from ignite.engine import Events
@@ -104,21 +108,51 @@ def test_two_files_are_kept_that_hold_plain_types(tmp_path):
     assert saved["trainer"]["iteration"] == 9
 
 
-def test_a_save_that_fails_leaves_the_file_before_it(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_leaves_the_file_before_it_and_says_how_to_go_on(tmp_path, caplog):
+    training = Training(tmp_path / "parts", 3)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)  # no file can grow beyond it, as on a full disk
+    full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))  # noqa: E731
+    training.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=5), full)
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            training.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["last.pt", "previous.pt"]
+    assert "training stopped in epoch 2; the same command with --resume True continues after epoch 1" in caplog.text
+    whole, rest = Training(tmp_path / "whole", 3).run(), Training(tmp_path / "parts", 3, resume=True).run()
+    assert rest.iterations == [4, 5, 6, 7, 8, 9]
+    torch.testing.assert_close(rest.state(), whole.state(), rtol=0, atol=0)
+
+
+def dying_save(kill):
+    """Return a torch.save that takes the process with it at its n-th call."""
     save, calls = torch.save, []
 
-    def failing(obj, file, *args, **kwargs):
+    def dying(obj, file, *args, **kwargs):
         calls.append(file)
-        if len(calls) == 2:
+        if len(calls) == kill:
             file.write(b"half")
-            raise OSError("No space left on device")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
         save(obj, file, *args, **kwargs)
 
-    monkeypatch.setattr(torch, "save", failing)
-    with pytest.raises(OSError, match="No space left"):
-        Training(tmp_path, 2).run()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["trainer"]["iteration"] == 3
+    return dying
+
+
+@pytest.mark.parametrize("kills", [(1,), (2,), (2, 1, 3)], ids=str)
+def test_a_save_that_is_killed_loses_nothing(tmp_path, kills):
+    """Each process dies within its n-th save, with half of the file written."""
+    for kill in kills:
+        child = os.fork()
+        if child == 0:
+            torch.save = dying_save(kill)
+            torch.set_num_threads(1)
+            Training(tmp_path / "parts", 4, resume=True).run()
+            os._exit(0)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    whole, rest = Training(tmp_path / "whole", 4).run(), Training(tmp_path / "parts", 4, resume=True).run()
+    torch.testing.assert_close(rest.state(), whole.state(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +192,7 @@ def test_a_damaged_file_is_named_and_the_one_before_it_used(tmp_path, size):
 @pytest.mark.filterwarnings("ignore:.*is damaged")
 def test_without_a_whole_file_it_is_said(tmp_path):
     training = Training(tmp_path, 1).run()
-    training.last.path.write_bytes(b"half")
-    with pytest.raises(ValueError, match=r"last\.pt is damaged .*start anew"):
+    for path in (training.last.path, training.last.previous):
+        path.write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"previous\.pt is damaged .*start anew"):
         Training(tmp_path, 2, resume=True).run()

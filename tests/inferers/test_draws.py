@@ -13,9 +13,12 @@ class Probe(nn.Module):
         self.kind = type(image)
         self.precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
-    def sample(self, image, n):
+    def draw_noise(self, image, n):
+        return (torch.rand(len(image), n, 2, *image.shape[2:]),)
+
+    def sample(self, image, n, noise=None):
         self.look(image)
-        return torch.rand(len(image), n, 2, *image.shape[2:]) + image.mean()
+        return (noise or self.draw_noise(image, n))[0] + image[:, :, None]
 
     def forward(self, image, masks):
         self.look(image)
@@ -38,6 +41,14 @@ def test_a_seed_fixes_the_draws_and_leaves_the_global_state():
     assert draws[0].shape == (2, 3, 2, 4, 4)
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+def test_seeded_draws_of_an_image_do_not_depend_on_its_batch():
+    infer, network = DrawInferer(3, seed=5), Probe()
+    together = infer(IMAGE, network)
+    assert torch.equal(infer(IMAGE.flip(0), network).flip(0), together)
+    assert torch.equal(torch.cat([infer(row, network) for row in IMAGE.split(1)]), together)
+    assert not torch.equal(together[0] - IMAGE[0], together[1] - IMAGE[1])  # each image has noise of its own
 
 
 def test_without_a_seed_every_call_draws_anew():
