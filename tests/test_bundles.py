@@ -71,7 +71,7 @@ def test_train_evaluate_infer(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     run(bundle, "train", tiny_options)
     assert (tmp_path / "models" / "model.pt").is_file()
-    assert (tmp_path / "models" / "last.pt").is_file()
+    assert (tmp_path / "models" / "last.ckpt").is_file()
 
     run(bundle, "evaluate", tiny_options)
     with (tmp_path / "runs" / "evaluate" / "per_case.csv").open() as file:
@@ -118,7 +118,7 @@ def test_a_resumed_training_is_the_one_that_was_never_interrupted(
         folder = {"bundle_root": str(tmp_path / str(len(stops)))}
         for epochs in stops:
             run(BUNDLE, "train", {**options, **folder, "max_epochs": epochs, "resume": True})
-        states.append(torch.load(tmp_path / str(len(stops)) / "models" / "last.pt", weights_only=True))
+        states.append(torch.load(tmp_path / str(len(stops)) / "models" / "last.ckpt", weights_only=True))
     whole, resumed = states
     for part in ("network", "ema", "optimizer", "lr_scheduler"):
         torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
@@ -126,7 +126,7 @@ def test_a_resumed_training_is_the_one_that_was_never_interrupted(
 
 def test_a_resumed_training_remembers_its_best(tiny_options: dict, tmp_path: Path) -> None:
     run(BUNDLE, "train", tiny_options)
-    last, best = tmp_path / "models" / "last.pt", tmp_path / "models" / "model.pt"
+    last, best = tmp_path / "models" / "last.ckpt", tmp_path / "models" / "model.pt"
     state = torch.load(last, weights_only=True)
     state["best"]["best"] = -1.0  # as if no later validation could be better
     torch.save(state, last)
@@ -139,7 +139,7 @@ def test_time_limit_ends_in_good_order(tiny_options: dict, tmp_path: Path) -> No
     flow = run(BUNDLE, "train", {**tiny_options, "max_epochs": 10_000, "time_limit": 0.2})
     trainer = flow.parser.get_parsed_content("train::trainer")
     assert trainer.state.epoch < 10_000
-    assert (tmp_path / "models" / "last.pt").is_file()
+    assert (tmp_path / "models" / "last.ckpt").is_file()
 
 
 def test_early_stop(tiny_options: dict) -> None:
@@ -191,7 +191,7 @@ def test_training_on_one_rater(tiny_options: dict) -> None:
     flow = workflow(BUNDLE, "train", {**tiny_options, "train_rater": 1})
     flow.initialize()
     dataset = flow.parser.get_parsed_content("train::dataset")
-    items = flow.parser.get_parsed_content("train::items")
+    items = flow.parser.get_parsed_content("train::dataset::data")
     for item, case in zip(dataset, items):
         assert item["label"].shape == (4, 16, 16)
         assert item["label"][0].sum() == case["label"][1].sum()

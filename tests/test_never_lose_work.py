@@ -92,7 +92,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run("training", config_file=file, **{**options, "bundle_root": str(whole)})
 
-    # in the first epoch; while it writes last.pt, model.pt already being new; in the second epoch; not
+    # in the first epoch; while it writes last.ckpt, model.pt already being new; in the second epoch; not
     text = json.dumps({**options, "bundle_root": str(killed)})
     for where, n in (("step", 2), ("save", 3), ("step", 5)):
         done = call("-c", MORTAL, where, str(n), file, text)
@@ -100,7 +100,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     done = call("-c", MORTAL, "nowhere", "0", file, text)
     assert done.returncode == 0, done.stderr[-3000:]
 
-    for name in ("last.pt", "model.pt"):
+    for name in ("last.ckpt", "model.pt"):
         one, other = (torch.load(folder / "models" / name, weights_only=True) for folder in (whole, killed))
         for state in (one, other):
             state.pop("mlflow", None), state.pop("time_budget", None)  # the id of the run, and the seconds it took
@@ -113,7 +113,7 @@ def test_a_worker_that_dies_costs_no_finished_epoch(
     tiny_options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    augment, last = RandDihedrald.__call__, tmp_path / "models" / "last.pt"
+    augment, last = RandDihedrald.__call__, tmp_path / "models" / "last.ckpt"
 
     def dying(self: RandDihedrald, item: dict) -> dict:
         if last.is_file() and torch.load(last, weights_only=True)["trainer"]["iteration"] > 0:  # in the second epoch
@@ -156,7 +156,7 @@ def test_two_processes_are_as_good_as_one(tiny_options: dict, tmp_path: Path, mo
     overrides = [text for key, value in options.items() for text in (f"--{key}", str(value))]
     done = call(*torchrun, "training", "--config_file", configs("unet", "train", "multi_gpu_train"), *overrides)
     assert done.returncode == 0, done.stderr[-3000:]
-    weights = [torch.load(folder / "models" / "last.pt", weights_only=True)["network"] for folder in (one, two)]
+    weights = [torch.load(folder / "models" / "last.ckpt", weights_only=True)["network"] for folder in (one, two)]
     torch.testing.assert_close(*weights, rtol=0, atol=2e-4)  # a step of Adam is 0.01
     ((status, expected),), ((_, metrics),) = tracked(one), tracked(two)
     assert status == "FINISHED"

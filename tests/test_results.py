@@ -43,8 +43,8 @@ def test_compare_trains_evaluates_and_reports(tiny_lidc: Path, tmp_path: Path) -
     for name, (mean, low, high) in summary["methods"]["unet"].items():
         assert mean == pytest.approx(sum(float(row[name]) for row in rows) / 4), name
         assert low <= mean <= high, name
-    assert summary["cost"][0]["training steps"] > 0
-    assert "4 cases of 2 patients" in page.read_text()
+    assert summary["cost"][0]["parameters"] > 0
+    assert "4 cases of 3 patients" in page.read_text()
 
     # a second call does nothing anew, takes a method from elsewhere in, and keeps what a person wrote
     page.write_text(page.read_text().replace("<!-- notes -->", "<!-- notes -->\nWritten by hand.\n"))

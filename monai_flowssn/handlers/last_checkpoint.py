@@ -20,26 +20,26 @@ _ERRORS = (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError)
 
 
 class LastCheckpoint:
-    """Write ``last.pt`` after every epoch, whole or not at all, and with ``resume`` continue from it.
+    """Write ``last.ckpt`` after every epoch, whole or not at all, and with ``resume`` continue from it.
 
-    The one before it is kept as ``previous.pt`` and used, with a warning, where the last is damaged. The first is written before
-    the first epoch. When a training ends with an error, whatever it is, the log tells how to go on. List this handler after those
-    that change its state at the end of an epoch, such as a schedule: they run in their order.
+    The one before it is kept as ``previous.ckpt`` and used, with a warning, where the last is damaged. The first is written
+    before the first epoch. When a training ends with an error, whatever it is, the log tells how to go on. List this handler
+    after those that change its state at the end of an epoch, such as a schedule: they run in their order.
 
     Args:
-        save_dir: folder of ``last.pt``.
+        save_dir: folder of ``last.ckpt``.
         save_dict: what makes up the state, by name; the training engine is added as ``trainer``.
-        resume: whether to load an existing ``last.pt`` before the first epoch.
+        resume: whether to load an existing ``last.ckpt`` before the first epoch.
 
     Raises:
         ValueError: when no checkpoint can be read, or it does not fit what is trained.
     """
 
-    filename = "last.pt"
+    filename = "last.ckpt"
 
     def __init__(self, save_dir: str | Path, save_dict: Mapping[str, Any], *, resume: bool = False) -> None:
         self.path, self.save_dict, self.resume = Path(save_dir) / self.filename, dict(save_dict), resume
-        self.previous = self.path.with_name("previous.pt")
+        self.previous = self.path.with_name("previous.ckpt")
         self._epochs: int | None = None  # that the file holds
 
     def attach(self, engine: Engine) -> None:

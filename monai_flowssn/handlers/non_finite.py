@@ -23,11 +23,11 @@ class StopOnNonFinite:
     so all of them stop together.
 
     Args:
-        save_dir: folder of the checkpoint ``last_good.pt``.
+        save_dir: folder of the checkpoint ``last_good.ckpt``.
         save_dict: what to save, as in MONAI's ``CheckpointSaver``.
     """
 
-    filename = "last_good.pt"
+    filename = "last_good.ckpt"
 
     def __init__(self, save_dir: str | Path, save_dict: Mapping[str, Any]) -> None:
         self.save_dir, self.save_dict = Path(save_dir), dict(save_dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -76,19 +77,17 @@ class DrawInferer(Inferer):
             return self._sample(inputs, network)
 
     def _sample(self, inputs: Tensor, network: Any) -> Tensor:
-        # MONAI's MetaTensor costs at every operation
-        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        image = plain(inputs)
         if self.seed is None:
             return self._draw(image, network)
-        devices = [inputs.device] if inputs.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        with own_randomness(image):
             if self.window is None:  # the noise image by image, the network on all of them
                 noise = [self._seeded(row, network.draw_noise, row, self.n) for row in image.split(1)]
                 return network.sample(image, self.n, tuple(map(torch.cat, zip(*noise))))
             return torch.cat([self._seeded(row, self._draw, row, network) for row in image.split(1)])
 
     def _seeded(self, row: Tensor, action: Callable[..., Any], *args: Any) -> Any:
-        torch.manual_seed(zlib.crc32(row.cpu().numpy().tobytes(), self.seed or 0))
+        torch.manual_seed(image_seed(row, self.seed or 0))
         return action(*args)
 
     def _draw(self, image: Tensor, network: Any) -> Tensor:
@@ -96,3 +95,18 @@ class DrawInferer(Inferer):
             return network.sample(image, self.n)
         draws = windowed_draws(network, image, self.n, window=self.window, overlap=self.overlap, draws_at_once=self.n)
         return next(draws)
+
+
+def plain(image: Tensor) -> Tensor:
+    """Return the tensor without MONAI's metadata, which cost at every operation."""
+    return image.as_tensor() if hasattr(image, "as_tensor") else image
+
+
+def image_seed(image: Tensor, seed: int) -> int:
+    """Return a seed that is the image's own."""
+    return zlib.crc32(image.cpu().numpy().tobytes(), seed)
+
+
+def own_randomness(image: Tensor) -> AbstractContextManager:
+    """Return a context after which the global random states, the one of the image's device too, are as before."""
+    return torch.random.fork_rng([image.device] if image.device.type == "cuda" else [])

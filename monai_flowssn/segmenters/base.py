@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -112,16 +112,16 @@ class StochasticSegmenter(nn.Module, ABC):
     def decode(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:
         """Return one draw (B, K, *S), probabilities, for each row of ``code`` and ``noise``: tensors (B, ...)."""
 
-    def sample(self, image: Tensor, n: int, noise: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Draw segmentations.
+    def stream(self, image: Tensor, n: int, noise: tuple[Tensor, ...] | None = None) -> Iterator[Tensor]:
+        """Draw segmentations, a chunk at a time, for those who need not hold all of them.
 
         Args:
             image: (B, C, *S).
             n: number of draws N.
             noise: what ``draw_noise(image, n)`` returns; drawn afresh, chunk by chunk, if not given.
 
-        Returns:
-            (B, N, K, *S) class probabilities, summing to 1 over K.
+        Yields:
+            (B, M, K, *S) class probabilities, summing to 1 over K, of N draws in all.
 
         Raises:
             ValueError: if ``n`` is below 1 or the noise is for another number of draws.
@@ -135,14 +135,19 @@ class StochasticSegmenter(nn.Module, ABC):
             )
         code = self.encode(image)
         chunk = max(1, self.pixels_at_once // (len(image) * image[0, 0].numel()))
-        draws = image.new_empty(len(image), n, self.num_classes, *image.shape[2:], dtype=torch.float32)
         for start in range(0, n, chunk):
-            stop = min(start + chunk, n)
-            part = self.draw_noise(image, stop - start) if noise is None else tuple(z[:, start:stop] for z in noise)
-            rows = tuple(repeat_rows(c, stop - start) for c in code)
-            draws[:, start:stop] = self.decode(rows, tuple(z.flatten(0, 1) for z in part)).unflatten(
-                0, (len(image), -1)
-            )
+            m = min(chunk, n - start)
+            part = self.draw_noise(image, m) if noise is None else tuple(z[:, start : start + m] for z in noise)
+            rows = tuple(repeat_rows(c, m) for c in code)
+            yield self.decode(rows, tuple(z.flatten(0, 1) for z in part)).unflatten(0, (len(image), -1))
+
+    def sample(self, image: Tensor, n: int, noise: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Return all draws of :meth:`stream` (B, N, K, *S), float32."""
+        draws = image.new_empty(len(image), max(n, 0), self.num_classes, *image.shape[2:], dtype=torch.float32)
+        start = 0
+        for part in self.stream(image, n, noise):
+            draws[:, start : start + part.shape[1]] = part
+            start += part.shape[1]
         return draws
 
     def forward(self, image: Tensor, masks: Tensor | None = None) -> dict[str, Tensor] | Tensor:

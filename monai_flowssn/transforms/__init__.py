@@ -1,11 +1,14 @@
 """MONAI transforms: rater masks before the network; maps, files and panels after it."""
 
+from monai_flowssn.transforms.answer import AnswerViewerd
+from monai_flowssn.transforms.crop import CropOnRatersd
 from monai_flowssn.transforms.panel import SavePaneld, draw_panel
 from monai_flowssn.transforms.raters import CheckCased, KeepRaterd, LoadCased, PadRatersd, RandDihedrald
 from monai_flowssn.transforms.summary import SaveSummaryd
 from monai_flowssn.transforms.uncertainty import (
     DrawsToMapsd,
     SaveMapsd,
+    collect_draws,
     entropy,
     expected_entropy,
     mean_probability,
@@ -13,7 +16,9 @@ from monai_flowssn.transforms.uncertainty import (
 )
 
 __all__ = [
+    "AnswerViewerd",
     "CheckCased",
+    "CropOnRatersd",
     "DrawsToMapsd",
     "KeepRaterd",
     "LoadCased",
@@ -22,6 +27,7 @@ __all__ = [
     "SaveMapsd",
     "SavePaneld",
     "SaveSummaryd",
+    "collect_draws",
     "draw_panel",
     "entropy",
     "expected_entropy",

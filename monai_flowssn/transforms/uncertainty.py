@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def mean_probability(pred: torch.Tensor) -> torch.Tensor:
     Returns:
         (K, *S) float32.
     """
-    return sum((draw.float() for draw in pred[1:]), pred[0].float()) / len(pred)
+    return collect_draws([pred])["mean"]
 
 
 def expected_entropy(pred: torch.Tensor) -> torch.Tensor:
@@ -58,8 +58,7 @@ def expected_entropy(pred: torch.Tensor) -> torch.Tensor:
     Returns:
         (*S) float32.
     """
-    # one draw at a time: the copy that the entropy needs then does not grow with N
-    return sum((entropy(draw.float()) for draw in pred[1:]), entropy(pred[0].float())) / len(pred)
+    return collect_draws([pred])["expected_entropy"]
 
 
 def mutual_information(pred: torch.Tensor) -> torch.Tensor:
@@ -76,7 +75,26 @@ def mutual_information(pred: torch.Tensor) -> torch.Tensor:
     Returns:
         (*S) float32.
     """
-    return (entropy(mean_probability(pred)) - expected_entropy(pred)).clamp_min(0)
+    collected = collect_draws([pred])
+    return (entropy(collected["mean"]) - collected["expected_entropy"]).clamp_min(0)
+
+
+def collect_draws(chunks: Iterable[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Reduce draws to what their maps are made of, one draw at a time, so that they need not be held.
+
+    Args:
+        chunks: class probabilities of some draws of one case each, (M, K, *S), N draws in all.
+
+    Returns:
+        ``labels`` (N, *S) uint8, arg max of every draw; ``mean`` (K, *S) and ``expected_entropy`` (*S), float32.
+    """
+    labels: list[torch.Tensor] = []
+    total = inner = torch.zeros(())
+    for chunk in chunks:
+        for draw in chunk:
+            labels.append(draw.argmax(dim=0).to(torch.uint8))
+            total, inner = total + draw.float(), inner + entropy(draw.float())
+    return {"labels": torch.stack(labels), "mean": total / len(labels), "expected_entropy": inner / len(labels)}
 
 
 class DrawsToMapsd(Transform):
@@ -88,7 +106,7 @@ class DrawsToMapsd(Transform):
     float32, in nats, entropy = expected_entropy + mutual_information.
 
     Args:
-        keys: key of the draws, class probabilities (N, K, *S).
+        keys: key of the draws, class probabilities (N, K, *S), or of what :func:`collect_draws` makes of them.
         image_key: the image (C, *S) that the draws belong to.
     """
 
@@ -106,16 +124,18 @@ class DrawsToMapsd(Transform):
             The case with its maps.
         """
         image, pred = data[self.image_key], data[self.keys]
-        pred = pred.as_tensor() if isinstance(pred, MetaTensor) else pred
-        _check_draws(pred, image)
+        if not isinstance(pred, Mapping):
+            pred = pred.as_tensor() if isinstance(pred, MetaTensor) else pred
+            _check_draws(pred, image)
+            pred = collect_draws([pred])
         return {**data, **{name: _with_meta_of(image, values) for name, values in _maps(pred).items()}}
 
 
-def _maps(pred: torch.Tensor) -> dict[str, torch.Tensor]:
-    mean, expected = mean_probability(pred), expected_entropy(pred)
+def _maps(collected: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    mean, expected = collected["mean"], collected["expected_entropy"]
     total = entropy(mean)
     return {
-        "draws": torch.stack([draw.argmax(dim=0).to(torch.uint8) for draw in pred]),  # (N, K, *S) -> (N, *S)
+        "draws": collected["labels"],
         "mean": mean[1:],
         "majority": mean.argmax(dim=0, keepdim=True).to(torch.uint8),
         "entropy": total[None],

@@ -43,11 +43,11 @@ def test_a_resumed_average_does_not_warm_up_again(tmp_path):
         ema = WarmUpEMAHandler(model, decay=0.999)
         engine, _ = trainer_of(model, data)
         if resume:
-            CheckpointLoader(str(tmp_path / "last.pt"), {"model": model, "ema": ema}).attach(engine)
+            CheckpointLoader(str(tmp_path / "last.ckpt"), {"model": model, "ema": ema}).attach(engine)
         ema.attach(engine)
         if save:
             saver = CheckpointSaver(
-                str(tmp_path), {"model": model, "ema": ema}, save_final=True, final_filename="last.pt"
+                str(tmp_path), {"model": model, "ema": ema}, save_final=True, final_filename="last.ckpt"
             )
             saver.attach(engine)
         engine.run(data, max_epochs=1)

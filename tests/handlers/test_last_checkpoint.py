@@ -101,7 +101,7 @@ def test_without_a_file_training_starts_at_the_beginning(tmp_path):
 
 def test_two_files_are_kept_that_hold_plain_types(tmp_path):
     training = Training(tmp_path / "out", 3).run()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["last.pt", "previous.pt"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["last.ckpt", "previous.ckpt"]
     assert torch.load(training.last.previous, weights_only=True)["trainer"]["iteration"] == 6
     saved = torch.load(training.last.path, weights_only=True)
     assert set(saved) == {"network", "optimizer", "schedule", "ema", "trainer"}
@@ -118,7 +118,7 @@ def test_a_disk_that_is_full_leaves_the_file_before_it_and_says_how_to_go_on(tmp
             training.run()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["last.pt", "previous.pt"]
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["last.ckpt", "previous.ckpt"]
     assert "training stopped in epoch 2; the same command with --resume True continues after epoch 1" in caplog.text
     whole, rest = Training(tmp_path / "whole", 3).run(), Training(tmp_path / "parts", 3, resume=True).run()
     assert rest.iterations == [4, 5, 6, 7, 8, 9]
@@ -165,7 +165,7 @@ def test_a_save_that_is_killed_loses_nothing(tmp_path, kills):
 )
 def test_a_checkpoint_of_another_architecture_is_refused_with_the_fix(tmp_path, other):
     Training(tmp_path, 1).run()
-    with pytest.raises(ValueError, match=r"last\.pt does not fit what is trained .*choose another output folder"):
+    with pytest.raises(ValueError, match=r"last\.ckpt does not fit what is trained .*choose another output folder"):
         Training(tmp_path, 2, resume=True, network=other).run()
 
 
@@ -183,7 +183,7 @@ def test_a_damaged_file_is_named_and_the_one_before_it_used(tmp_path, size):
     whole = Training(tmp_path / "whole", 3).run()
     training = Training(tmp_path / "parts", 2).run()
     training.last.path.write_bytes(training.last.path.read_bytes()[:size])
-    with pytest.warns(UserWarning, match=r"last\.pt is damaged"):
+    with pytest.warns(UserWarning, match=r"last\.ckpt is damaged"):
         rest = Training(tmp_path / "parts", 3, resume=True).run()
     assert rest.iterations == [4, 5, 6, 7, 8, 9]
     torch.testing.assert_close(rest.state(), whole.state(), rtol=0, atol=0)
@@ -194,5 +194,5 @@ def test_without_a_whole_file_it_is_said(tmp_path):
     training = Training(tmp_path, 1).run()
     for path in (training.last.path, training.last.previous):
         path.write_bytes(b"half")
-    with pytest.raises(ValueError, match=r"previous\.pt is damaged .*start anew"):
+    with pytest.raises(ValueError, match=r"previous\.ckpt is damaged .*start anew"):
         Training(tmp_path, 2, resume=True).run()

@@ -136,7 +136,7 @@ def test_a_run_holds_all_that_tells_it_apart(uri, run_of, tmp_path):
 )
 def test_the_way_a_training_ends_is_told_and_goes_on(uri, run_of, tmp_path, action, status, before):
     handler = MLflowRunHandler("ends", uri)
-    saver = CheckpointSaver(str(tmp_path), {"mlflow": handler}, save_final=True, final_filename="last.pt")
+    saver = CheckpointSaver(str(tmp_path), {"mlflow": handler}, save_final=True, final_filename="last.ckpt")
     monai = [StatsHandler(output_transform=lambda output: output["loss"]), saver]  # both raise by themselves
     trainer = trainer_of(handler, *([] if before else monai), action=action, first=monai if before else ())
     with pytest.raises(type(action) if isinstance(action, BaseException) else SystemExit):
@@ -201,7 +201,7 @@ def test_a_resumed_training_continues_its_run(uri, run_of, tmp_path):
         handler = MLflowRunHandler("resume", uri, params={"lr": epochs}, loss_every=5)
         trainer = trainer_of(handler, epochs=epochs, validate=False)
         objects = {"trainer": trainer, "mlflow": handler}
-        saver = CheckpointSaver(str(tmp_path), objects, save_final=True, final_filename="last.pt")
+        saver = CheckpointSaver(str(tmp_path), objects, save_final=True, final_filename="last.ckpt")
         saver.attach(trainer)
         if path:
             CheckpointLoader(path, objects).attach(trainer)  # behind the run handler
@@ -209,7 +209,7 @@ def test_a_resumed_training_continues_its_run(uri, run_of, tmp_path):
         return handler
 
     first = train(1)
-    second = train(3, str(tmp_path / "last.pt"))
+    second = train(3, str(tmp_path / "last.ckpt"))
     assert second.run_id == first.run_id
     assert run_of(second).info.status == "FINISHED"
     assert run_of(second).data.params["lr"] == "1"

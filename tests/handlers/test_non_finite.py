@@ -58,13 +58,13 @@ def test_a_bad_batch_stops_with_its_cases_and_the_state_before_it_is_saved(tmp_p
     with pytest.raises(FloatingPointError, match=r"loss of nan in epoch 1, iteration 3, cases a2, b2; .*last_good\.pt"):
         trainer.run()
     assert len(track.states) == 2
-    saved = torch.load(tmp_path / "out" / "last_good.pt", weights_only=True)
+    saved = torch.load(tmp_path / "out" / "last_good.ckpt", weights_only=True)
     assert saved["ema"]["updates"] == 2
     for name, value in track.states[-1].items():  # the running statistics of the normalisation as well
         torch.testing.assert_close(saved["network"][name], value, rtol=0, atol=0)
     for state in (saved["network"], saved["ema"]["model"]):
         assert all(torch.isfinite(value).all() for value in state.values())
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["last_good.pt"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["last_good.ckpt"]
 
 
 def test_the_saved_state_is_loaded_by_monai(tmp_path):
@@ -72,7 +72,7 @@ def test_the_saved_state_is_loaded_by_monai(tmp_path):
     with pytest.raises(FloatingPointError):
         trainer.run()
     again, _, ema = train(tmp_path, [1.0])
-    path = str(tmp_path / "out" / "last_good.pt")
+    path = str(tmp_path / "out" / "last_good.ckpt")
     CheckpointLoader(path, {"network": again.network, "ema": ema, "optimizer": again.optimizer})(again)
     torch.testing.assert_close(again.network.state_dict(), track.states[-1])
 
@@ -86,7 +86,7 @@ def test_an_infinite_gradient_of_a_finite_loss_stops_before_it_reaches_the_weigh
     with pytest.raises(FloatingPointError, match="non-finite gradient"):
         trainer.run()
     assert not track.states
-    saved = torch.load(tmp_path / "out" / "last_good.pt", weights_only=True)
+    saved = torch.load(tmp_path / "out" / "last_good.ckpt", weights_only=True)
     torch.testing.assert_close(saved["network"], start, rtol=0, atol=0)
 
 

@@ -1,0 +1,80 @@
+"""Draws that are reduced to their maps while they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor
+
+from monai_flowssn.inferers.draws import cpu_autocast, image_seed, own_randomness, plain
+from monai_flowssn.inferers.windows import windowed_draws
+from monai_flowssn.transforms.uncertainty import collect_draws
+
+__all__ = ["MapInferer"]
+
+
+class MapInferer(Inferer):
+    """Draw ``n`` segmentations per image and keep one byte per pixel of each, with the means over them.
+
+    Memory beyond the output is that of one chunk of draws, so that volumes need not fit N times. A network for 2-D images draws
+    volumes slice by slice along the last axis, all slices with one noise: a draw stays one hypothesis as far as it can.
+
+    Args:
+        n: number of draws N.
+        spatial_dims: of the network.
+        seed: where given, the draws of an image are a function of this seed and the image; the global random state is left as
+            it was.
+        window: where given, images are drawn by windows of this size (:func:`~monai_flowssn.inferers.windowed_draws`).
+        overlap: share of a window that the next one covers at least.
+        autocast: whether to use bfloat16 where the CPU has it.
+
+    Raises:
+        ValueError: if ``n`` is below 1, or an image has other dimensions than the network, but for volumes by slices.
+    """
+
+    def __init__(
+        self,
+        n: int = 16,
+        *,
+        spatial_dims: int,
+        seed: int | None = None,
+        window: Sequence[int] | None = None,
+        overlap: float = 0.25,
+        autocast: bool = True,
+    ) -> None:
+        super().__init__()
+        if n < 1:
+            raise ValueError(f"n is {n}; at least one draw is needed: pass n >= 1.")
+        self.n, self.spatial_dims, self.seed = n, spatial_dims, seed
+        self.window, self.overlap, self.autocast = window, overlap, autocast
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Return, for images (B, C, *S), what :func:`~monai_flowssn.transforms.collect_draws` does, stacked over B."""
+        rows = plain(inputs).split(1)
+        seeds = [int(torch.randint(2**31, ())) if self.seed is None else image_seed(row, self.seed) for row in rows]
+        with cpu_autocast(inputs.device, self.autocast), own_randomness(inputs):
+            cases = [self._case(row, network, seed) for row, seed in zip(rows, seeds)]
+        return {name: torch.stack([case[name] for case in cases]) for name in cases[0]}
+
+    def _case(self, image: Tensor, network: Any, seed: int) -> dict[str, Tensor]:
+        dims = image.ndim - 2
+        if dims == self.spatial_dims:
+            return self._collect(image, network, seed)
+        if (dims, self.spatial_dims) != (3, 2):
+            raise ValueError(
+                f"the image (C, *S) is {tuple(image.shape[1:])}, the network has spatial_dims={self.spatial_dims}; only a 2-D "
+                "network draws images of another dimension, volumes by their slices."
+            )
+        slices = [self._collect(plane, network, seed) for plane in image.unbind(-1)]
+        return {name: torch.stack([part[name] for part in slices], dim=-1) for name in slices[0]}
+
+    def _collect(self, image: Tensor, network: Any, seed: int) -> dict[str, Tensor]:
+        torch.manual_seed(seed)
+        if self.window is None:
+            chunks = network.stream(image, self.n)
+        else:
+            chunks = windowed_draws(network, image, self.n, window=self.window, overlap=self.overlap)
+        return collect_draws(chunk[0] for chunk in chunks)

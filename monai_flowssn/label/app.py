@@ -1,0 +1,74 @@
+"""The app: every bundle of a folder as a model, uncertainty as a score, and a strategy that uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.tasks.activelearning.first import First
+from monailabel.tasks.activelearning.random import Random
+
+from monai_flowssn import __version__
+from monai_flowssn.label.infer import DrawInferTask
+from monai_flowssn.label.raters import RaterTrainTask
+from monai_flowssn.label.uncertainty import MostUncertain, SampleUncertainty
+
+
+class StochasticSegmentation(MONAILabelApp):
+    """MONAI Label's bundle app, for models that answer with several segmentations.
+
+    Every folder in ``<app_dir>/model`` is a bundle and a model. Controls and answers are those of the bundle itself
+    (``displayable_configs`` and :class:`~monai_flowssn.transforms.AnswerViewerd`), so that MONAI Label's own ``monaibundle`` app
+    gives them too; what this one adds is scoring by uncertainty, the strategy ``most_uncertain``, and training on all raters.
+
+    Args:
+        app_dir: folder of this app.
+        studies: folder of the images, or the address of a DICOMweb server.
+        conf: MONAI Label's ``--conf`` settings.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        folders = sorted(path.parent for path in Path(app_dir, "model").glob("*/configs"))
+        self.bundles = {folder.name: str(folder) for folder in folders}
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=conf,
+            name=f"monai_flowssn {__version__}",
+            description="Stochastic segmentation: several plausible masks per image, and how much they differ",
+            version=__version__,
+        )
+
+    def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Return MONAI Label's answer; what is wrong with a request is told to the client."""
+        try:
+            return super().infer(request, datastore)
+        except (ValueError, RuntimeError) as error:
+            cause: BaseException = error
+            while cause.__cause__ is not None:  # MONAI wraps what its transforms raise
+                cause = cause.__cause__
+            raise HTTPException(400, str(cause)) from error
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """Return one model per bundle that has been trained."""
+        tasks = {name: DrawInferTask(path, self.conf) for name, path in self.bundles.items()}
+        return {name: task for name, task in tasks.items() if task.valid}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """Return one training per bundle."""
+        return {name: RaterTrainTask(path, self.conf) for name, path in self.bundles.items()}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """Return the ways to choose the next image."""
+        return {"most_uncertain": MostUncertain(), "first": First(), "random": Random()}
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        """Return the scores that images can get."""
+        return {"sample_uncertainty": SampleUncertainty(self._infers)} if self._infers else {}

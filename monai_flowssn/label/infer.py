@@ -1,0 +1,22 @@
+"""A bundle's answers, with the geometry of their image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monailabel.tasks.infer.bundle import BundleInferTask
+from monailabel.transform.writer import Writer
+
+
+class DrawInferTask(BundleInferTask):
+    """MONAI Label's inference of a bundle; files of 2-D images keep their geometry, and draws are numbered segments."""
+
+    def writer(self, data: dict[str, Any], extension: str | None = None, dtype: Any = None) -> tuple[Any, Any]:
+        """Return the file of the answer and its JSON part."""
+        pred = data[self.output_label_key]
+        draws = data["result"]["output"] == "draws"
+        flat = data["image"].ndim == 3
+        if flat and (draws or str(data.get("image_path", "")).endswith((".nii", ".nii.gz"))):
+            data[self.output_label_key] = pred[..., None]  # the stock writer has no geometry for two axes
+        data["labels"] = [f"draw {i + 1}" for i in range(len(pred))] if draws else self.labels
+        return Writer(label=self.output_label_key, json=self.output_json_key)(data)

@@ -1,0 +1,75 @@
+"""Training on all annotations of a study: its label tags are its raters."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.tasks.train.bundle import BundleTrainTask
+
+logger = logging.getLogger(__name__)
+
+_CROP = {
+    "_target_": "monai_flowssn.transforms.CropOnRatersd",
+    "keys": ["image", "label"],
+    "spatial_size": "@spatial_size",
+}
+# images of any size, as in configs/data/datalist.yaml, which an installed package does not have
+WINDOWS = {
+    "sizing": [_CROP],
+    "train_sizing": [],
+    "augmentation": [
+        {**_CROP, "random": 0.75},
+        {"_target_": "monai_flowssn.transforms.RandDihedrald", "keys": ["image", "label"]},
+    ],
+}
+
+
+class RaterTrainTask(BundleTrainTask):
+    """MONAI Label's training of a bundle, with every label of a study as the mask of one rater.
+
+    Tags are raters: ``final``, and any other that annotators save under, such as their names. ``original`` is left out, because
+    the model's own answers are saved there. The model before a training is kept as ``model_<time>.pt``.
+    """
+
+    def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[dict[str, Any]]:
+        items = []
+        for image in sorted(datastore.list_images()):
+            tags = sorted(set(datastore.get_labels_by_image_id(image)) - {DefaultLabelTag.ORIGINAL.value})
+            if tags:
+                label = [datastore.get_label_uri(image, tag) for tag in tags]
+                items.append({"image": datastore.get_image_uri(image), "label": label, "case": image, "patient": image})
+        if not items:
+            raise ValueError("no image has a label; save one under the tag final, or under one tag per annotator.")
+        return items
+
+    def _partition_datalist(
+        self, datalist: list[Any], request: dict[str, Any], shuffle: bool = False
+    ) -> tuple[Any, Any]:
+        train, val = super()._partition_datalist(datalist, request, shuffle)
+        if not train or not val:
+            logger.warning(
+                "%d labelled images are too few to set some apart: validation is on those of training", len(datalist)
+            )
+            return datalist, datalist
+        return train, val
+
+    def _load_checkpoint(self, model_pytorch: str, pretrained: bool, train_handlers: list[Any]) -> None:
+        path = Path(model_pytorch)
+        if path.exists():
+            shutil.copyfile(path, path.with_name(f"model_{time.strftime('%Y%m%d-%H%M%S')}.pt"))
+        if pretrained:
+            super()._load_checkpoint(model_pytorch, pretrained, train_handlers)
+
+    def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
+        lists = [
+            overrides[key] for key in (self.const.key_train_dataset_data(), self.const.key_validate_dataset_data())
+        ]
+        overrides["raters"] = max(len(item["label"]) for items in lists for item in items)
+        overrides["data_name"] = "monai_label"
+        overrides.update(WINDOWS)
+        return overrides

@@ -1,0 +1,74 @@
+"""Make a bundle of what was trained: one folder with its configs and weights, to share or to serve.
+
+    python scripts/package.py bundles/ssn_segmentation my_ssn_segmentation --model my_run/models/model.pt \\
+        --overlay configs/profiles/laptop.yaml configs/data/datalist.yaml --set spatial_size="[96, 96]"
+
+The overlays and settings are those of the training. They become part of the configs, so that the folder is complete in itself.
+Its name should have "segmentation" in it, because MONAI Label goes by that. The weights are tried on the network before anything
+is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from monai.bundle import ConfigParser
+
+WORKFLOWS = ("train", "evaluate", "inference")
+
+
+def merged(bundle: Path, workflow: str, overlays: list[Path], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a workflow as MONAI merges these files and settings."""
+    parser = ConfigParser()
+    for path in [bundle / "configs" / f"{workflow}.yaml", *overlays]:
+        parser.update(ConfigParser.load_config_file(path))
+    parser.update(settings)
+    return {key: value for key, value in parser.get().items() if key != "_meta_"}
+
+
+def check_weights(config: dict[str, Any], model: Path) -> None:
+    """Refuse weights that do not fit the network of the config."""
+    parser = ConfigParser(config)
+    network = parser.get_parsed_content("network_def")
+    try:
+        network.load_state_dict(torch.load(model, map_location="cpu", weights_only=True))
+    except RuntimeError as error:
+        raise SystemExit(
+            f"{model} does not fit the network of these configs; give the --overlay and --set options of its training.\n{error}"
+        ) from error
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path, help="the bundle that was trained")
+    parser.add_argument("into", type=Path, help="folder of the new bundle")
+    parser.add_argument("--model", type=Path, required=True, help="its weights, models/model.pt")
+    parser.add_argument(
+        "--overlay", type=Path, nargs="*", default=[], help="the config files that followed the bundle's"
+    )
+    parser.add_argument("--set", nargs="*", default=[], metavar="ID=VALUE", help="the options of the command line")
+    arguments = parser.parse_args()
+    settings = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in arguments.set)}
+    configs = {name: merged(arguments.bundle, name, arguments.overlay, settings) for name in WORKFLOWS}
+    check_weights(configs["inference"], arguments.model)
+    folder = arguments.into / "configs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, config in configs.items():
+        text = yaml.safe_dump(config, sort_keys=False, width=120, default_flow_style=False)
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    for name in ("metadata.json", "logging.conf", "multi_gpu_train.yaml", "multi_gpu_evaluate.yaml"):
+        shutil.copy(arguments.bundle / "configs" / name, folder / name)
+    (arguments.into / "models").mkdir(exist_ok=True)
+    shutil.copy(arguments.model, arguments.into / "models" / "model.pt")
+    size = json.dumps(configs["inference"]["spatial_size"])
+    print(f"{arguments.into}: weights fit, windows of {size}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+import pytest
+import torch
+from monai.data import decollate_batch
+
+from monai_flowssn.inferers import DrawInferer, MapInferer
+from monai_flowssn.networks import PlainUNet
+from monai_flowssn.segmenters import SSN
+from monai_flowssn.transforms import collect_draws
+
+
+def network(spatial_dims=2):
+    torch.manual_seed(0)
+    net = PlainUNet(spatial_dims, 1, 3 * 4, channels=(4, 8), convs=1)
+    return SSN(net, num_classes=3, rank=2).eval()
+
+
+@pytest.mark.parametrize("size", [(8, 12), (4, 8, 8)])
+def test_maps_are_those_of_the_draws(size):
+    image, net = torch.randn(2, 1, *size), network(len(size))
+    maps = MapInferer(5, spatial_dims=len(size), seed=3, autocast=False)(image, net)
+    draws = DrawInferer(5, seed=3, autocast=False)(image, net)  # few enough to be one chunk
+    for i, row in enumerate(draws):
+        for name, values in collect_draws([row]).items():
+            torch.testing.assert_close(maps[name][i], values, msg=name)
+    assert maps["labels"].shape == (2, 5, *size)
+    assert maps["labels"].dtype == torch.uint8
+    assert maps["mean"].shape == (2, 3, *size)
+    assert maps["expected_entropy"].shape == (2, *size)
+
+
+def test_chunks_make_no_difference_to_the_maps():
+    draws = torch.rand(7, 3, 4, 5).softmax(dim=1)
+    whole, parts = collect_draws([draws]), collect_draws(draws.split(2))
+    torch.testing.assert_close(parts, whole)
+
+
+def test_a_volume_is_drawn_slice_by_slice_with_one_noise():
+    image, net = torch.randn(1, 1, 8, 12, 3), network()
+    image[..., 2] = image[..., 0]
+    maps = MapInferer(5, spatial_dims=2, seed=3)(image, net)
+    assert maps["labels"].shape == (1, 5, 8, 12, 3)
+    assert torch.equal(maps["mean"][..., 2], maps["mean"][..., 0])
+    assert not torch.equal(maps["mean"][..., 1], maps["mean"][..., 0])
+
+
+def test_windows_cover_volumes_too():
+    maps = MapInferer(2, spatial_dims=2, seed=3, window=(8, 8))(torch.randn(1, 1, 11, 13, 2), network())
+    assert maps["mean"].shape == (1, 3, 11, 13, 2)
+    torch.testing.assert_close(maps["mean"].sum(dim=1), torch.ones(1, 11, 13, 2))
+
+
+def test_without_a_seed_every_call_draws_anew_and_with_one_the_global_state_stays():
+    image, net = torch.randn(1, 1, 8, 8), network()
+    free = MapInferer(2, spatial_dims=2)
+    assert not torch.equal(free(image, net)["mean"], free(image, net)["mean"])
+    before = torch.get_rng_state()
+    MapInferer(2, spatial_dims=2, seed=1)(image, net)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_maps_of_a_batch_come_apart_by_case():
+    maps = MapInferer(2, spatial_dims=2, seed=1)(torch.randn(3, 1, 8, 8), network())
+    cases = decollate_batch({"pred": maps})
+    assert len(cases) == 3
+    assert torch.equal(cases[1]["pred"]["mean"], maps["mean"][1])
+
+
+def test_what_cannot_be_drawn_is_refused():
+    with pytest.raises(ValueError, match="pass n >= 1"):
+        MapInferer(0, spatial_dims=2)
+    with pytest.raises(ValueError, match="only a 2-D network draws images of another dimension"):
+        MapInferer(1, spatial_dims=3)(torch.randn(1, 1, 8, 8), network())

@@ -1,0 +1,233 @@
+"""A real MONAI Label server, where its environment exists: ``scripts/label_server`` makes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import h5py
+import itk
+import nibabel
+import numpy as np
+import pytest
+import requests
+from monai.bundle import run
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LABEL = ROOT / ".venv-label"
+MODEL = "tiny_segmentation"
+AFFINE = np.array([[-0.7, 0, 0, 40], [0, 0.6, 0, -30], [0, 0, 2.5, 5], [0, 0, 0, 1.0]])
+
+pytestmark = [
+    pytest.mark.skipif(not LABEL.is_dir(), reason="scripts/label_server has not been run here"),
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+def write_studies(folder: Path, lidc: Path) -> None:
+    """Write three pictures, a 2-D NIfTI file and a volume."""
+    with h5py.File(lidc) as file:
+        slices = np.pad(file["test"]["images"][:], ((0, 0), (3, 5), (2, 4)), mode="edge")  # larger than the window
+    folder.mkdir()
+    for i in range(3):
+        Image.fromarray(slices[i]).save(folder / f"picture{i}.png")
+    columns = slices.swapaxes(1, 2).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(columns[3], AFFINE), folder / "flat.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.moveaxis(columns[:3], 0, -1), AFFINE), folder / "volume.nii.gz")
+
+
+class Server:
+    """The address of a server, and the requests that clients make."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def get(self, path: str) -> dict:
+        answer = requests.get(f"{self.address}/{path}", timeout=60)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def infer(self, image: str, kind: str, **params: object) -> requests.Response:
+        address = f"{self.address}/infer/{MODEL}"
+        return requests.post(
+            address, params={"image": image, "output": kind}, data={"params": json.dumps(params)}, timeout=120
+        )
+
+    def wait(self, path: str) -> dict:
+        """Return the state of the newest task once it has ended."""
+        for _ in range(240):
+            answer = requests.get(f"{self.address}/{path}", timeout=60)
+            if answer.status_code == 200 and answer.json().get("status") not in ("SUBMITTED", "RUNNING"):
+                return answer.json()
+            time.sleep(0.5)
+        raise TimeoutError(path)
+
+
+@pytest.fixture
+def app(tiny_options: dict, tiny_lidc: Path, tmp_path: Path) -> Path:
+    """A folder with a trained model and studies."""
+    app = tmp_path / "app"
+    bundle = ROOT / "bundles" / "ssn_segmentation"
+    run("training", config_file=str(bundle / "configs" / "train.yaml"), **tiny_options)
+    settings = {key: value for key, value in tiny_options.items() if key not in ("bundle_root", "dataset_dir")}
+    command = [sys.executable, "scripts/package.py", bundle, app / "model" / MODEL]
+    command += ["--model", tmp_path / "models" / "model.pt", "--set"]
+    command += [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    subprocess.run(command, cwd=ROOT, check=True)
+    write_studies(app / "studies", tiny_lidc)
+    return app
+
+
+@contextmanager
+def serving(app: Path, *command: str | Path) -> Iterator[Server]:
+    """Run a server until the block ends."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{LABEL}/bin:{os.environ['PATH']}"}
+    with (app / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)],
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                requests.get(f"{address}/info/", timeout=60)
+                break
+            except requests.ConnectionError:
+                assert process.poll() is None, (app / "server.log").read_text()[-3000:]
+                time.sleep(0.5)
+        yield Server(address)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def read_nifti(content: bytes, folder: Path) -> nibabel.Nifti1Image:
+    path = folder / "answer.nii.gz"
+    path.write_bytes(content)
+    return nibabel.load(path)
+
+
+def test_our_app_answers_scores_chooses_and_learns(app: Path, tmp_path: Path) -> None:
+    with serving(app, "scripts/label_server", app, app / "studies") as server:
+        info = server.get("info/")
+        assert set(info["models"]) == set(info["trainers"]) == {MODEL}
+        assert {"most_uncertain", "first", "random"} == set(info["strategies"])
+        assert info["models"][MODEL]["config"]["draws"] == 3
+        check_answers(server, tmp_path)
+        check_active_learning(server)
+        check_training(server, app)
+
+
+def test_the_stock_app_answers_and_learns(app: Path, tmp_path: Path) -> None:
+    shutil.copytree(LABEL / "monailabel" / "sample-apps" / "monaibundle", app, dirs_exist_ok=True)
+    command = ["monailabel", "start_server", "--app", app, "--studies", app / "studies", "--host", "127.0.0.1"]
+    command += ["--conf", "models", MODEL, "--conf", "zoo_source", "ngc", "--conf", "sam2", "false"]
+    with serving(app, *command) as server:
+        for output in ("majority", "draw", "entropy", "mutual_information"):
+            answer = server.infer("picture0", "image", output=output)
+            assert np.array(Image.open(BytesIO(answer.content))).shape == (24, 22)
+            volume = read_nifti(server.infer("volume", "image", output=output).content, tmp_path)
+            assert volume.shape == (22, 24, 3)
+            np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-5)
+        assert len(server.infer("flat", "json", draws=5).json()["classes"]["1"]["per_draw"]) == 5
+        annotate(server, {"picture0": ("final",), "picture1": ("final",)})
+        model = app / "model" / MODEL / "models" / "model.pt"
+        before = model.read_bytes()
+        # its training knows neither crops nor raters: it takes images as the bundle's `sizing` leaves them
+        request = {"max_epochs": 1, "val_split": 0.5}
+        assert requests.post(f"{server.address}/train/{MODEL}", json=request, timeout=60).status_code == 200
+        task = server.wait("train/")
+        assert task["status"] == "DONE", task["details"]
+        assert model.read_bytes() != before
+
+
+def check_answers(server: Server, folder: Path) -> None:
+    answer = server.infer("picture0", "json", draws=5).json()
+    assert len(answer["classes"]["1"]["per_draw"]) == 5
+    assert answer["shape"] == [22, 24]
+    assert answer["uncertainty"]["entropy"] is None or answer["uncertainty"]["entropy"] >= 0
+    for output in ("majority", "draw", "entropy", "mutual_information"):
+        picture = np.array(Image.open(BytesIO(server.infer("picture0", "image", output=output).content)))
+        assert picture.shape == (24, 22)
+        assert picture.dtype == np.uint8
+        for name, shape in {"flat": (22, 24, 1), "volume": (22, 24, 3)}.items():
+            image = read_nifti(server.infer(name, "image", output=output).content, folder)
+            assert image.shape == shape
+            np.testing.assert_allclose(image.affine[:, :2], AFFINE[:, :2], atol=1e-5)
+            np.testing.assert_allclose(image.affine[:, 3], AFFINE[:, 3], atol=1e-5)
+            if output in ("majority", "draw"):
+                assert set(np.unique(image.get_fdata())) <= {0, 1}
+
+    # the draws are those whose volumes the answer tells
+    per_draw = server.infer("volume", "json").json()["classes"]["1"]["per_draw"]
+    path = folder / "draws.seg.nrrd"
+    path.write_bytes(server.infer("volume", "image", output="draws").content)
+    draws = itk.array_from_image(itk.imread(str(path), itk.Vector[itk.F, 3]))
+    assert draws.shape == (3, 24, 22, 3)  # (z, y, x, N)
+    np.testing.assert_allclose(draws.sum(axis=(0, 1, 2)) * 0.7 * 0.6 * 2.5, per_draw, rtol=1e-4)
+
+    wrong = server.infer("picture0", "image", output="draw", draw=9)
+    assert wrong.status_code == 400
+    assert "draw is 9; 3 were made: choose from 1 to 3." in wrong.text
+
+
+def check_active_learning(server: Server) -> None:
+    assert server.wait("scoring/")["status"] == "DONE"  # begun when the server was
+    objects = server.get("datastore/?output=all")["objects"]
+    scores = {name: each["image"]["info"]["sample_uncertainty"]["mutual_information"] for name, each in objects.items()}
+    assert len(scores) == 5
+    chosen = requests.post(f"{server.address}/activelearning/most_uncertain", json={}, timeout=60).json()
+    assert scores[chosen["id"]] == max(scores.values())
+
+
+def annotate(server: Server, annotations: dict[str, tuple[str, ...]]) -> None:
+    """Save a mask of each image under each of its tags."""
+    for image, tags in annotations.items():
+        for tag in tags:
+            mask = np.zeros((24, 22), np.uint8)
+            mask[8:15, 6 : 12 + len(tag)] = 1
+            content = BytesIO()
+            Image.fromarray(mask).save(content, "png")
+            answer = requests.put(
+                f"{server.address}/datastore/label?image={image}&tag={tag}",
+                files={"label": (f"{image}.png", content.getvalue())},
+                timeout=60,
+            )
+            assert answer.status_code == 200, answer.text
+
+
+def check_training(server: Server, app: Path) -> None:
+    annotate(server, {"picture0": ("final", "anna"), "picture1": ("final", "anna"), "picture2": ("final",)})
+    assert server.get("datastore/")["label_tags"] == {"final": 3, "anna": 2}
+    models = app / "model" / MODEL / "models"
+    before = (models / "model.pt").read_bytes()
+    request = {"max_epochs": 2, "val_split": 0.34, "lr": 0.01}
+    assert requests.post(f"{server.address}/train/{MODEL}", json=request, timeout=60).status_code == 200
+    task = server.wait("train/")
+    assert task["status"] == "DONE", task["details"]
+    assert (models / "model.pt").read_bytes() != before
+    assert [path.read_bytes() for path in models.glob("model_*.pt")] == [before]
+    manifest = json.loads((app / "model" / MODEL / "runs" / "train" / "manifest.json").read_text())
+    groups = manifest["groups"]
+    assert groups["train"]["cases"] + groups["val"]["cases"] == 3
+    assert groups["train"]["masks"] + groups["val"]["masks"] == 5
+    assert server.infer("picture0", "json").status_code == 200  # with the new weights
