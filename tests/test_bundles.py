@@ -174,7 +174,7 @@ VARIANTS = {  # a method file that no bundle is made of -> the bundle that it go
 def test_every_method_file_is_in_a_bundle_or_a_variant() -> None:
     used = {name for bundle in BUNDLES for name in yaml.safe_load((bundle / "recipe.yaml").read_text())["methods"]}
     files = {path.stem for path in (ROOT / "configs" / "methods").glob("*.yaml")}
-    assert files == used | set(VARIANTS)
+    assert files == used | set(VARIANTS) | {"flowssn_reflow"}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -185,6 +185,20 @@ def test_variants_train(variant: str, tiny_options: dict, tmp_path: Path) -> Non
     network = flow.parser.get_parsed_content("network_def")
     assert set(network.state_dict()) != set(plain.state_dict())
     assert (tmp_path / "models" / "model.pt").is_file()
+
+
+def test_reflow_makes_a_model_of_few_steps(tiny_options: dict, tmp_path: Path) -> None:
+    run(BUNDLE, "train", tiny_options)
+    teacher = tmp_path / "models" / "model.pt"
+    pupil = tmp_path / "pupil"
+    options = {**tiny_options, "bundle_root": str(pupil), "teacher": str(teacher)}
+    run(BUNDLE, "train", options, "methods/flowssn_reflow.yaml")
+    before, after = (torch.load(path, weights_only=True) for path in (teacher, pupil / "models" / "model.pt"))
+    assert set(after) == set(before)
+    changed = {name for name in before if not torch.equal(after[name], before[name])}
+    assert changed
+    assert all(name.startswith("flow.") for name in changed)
+    run(BUNDLE, "evaluate", {**tiny_options, "bundle_root": str(pupil), "network_def::steps": 1})
 
 
 def test_training_on_one_rater(tiny_options: dict) -> None:

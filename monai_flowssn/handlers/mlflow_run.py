@@ -135,7 +135,9 @@ class MLflowRunHandler:
             self._attempt(self._flush)
 
     def _epoch_completed(self, engine: Engine) -> None:
-        self._add(engine.state.metrics, engine.state.epoch)
+        # the one result of an evaluation has no course: at step 0 MLflow draws it as a bar
+        alone = engine is self._owner and isinstance(engine, Evaluator)
+        self._add(engine.state.metrics, 0 if alone else engine.state.epoch)
         self._attempt(self._flush)
 
     def _completed(self, engine: Engine) -> None:

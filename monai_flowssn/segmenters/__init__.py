@@ -9,6 +9,7 @@ from monai_flowssn.segmenters.monte_carlo import MonteCarloSegmenter
 from monai_flowssn.segmenters.mose import MixtureOfStochasticExperts
 from monai_flowssn.segmenters.phiseg import PHiSeg
 from monai_flowssn.segmenters.prob_unet import ProbabilisticUNet
+from monai_flowssn.segmenters.reflow import ReflowSSN
 from monai_flowssn.segmenters.ssn import SSN
 from monai_flowssn.segmenters.unet import DeterministicUNet
 
@@ -24,6 +25,7 @@ __all__ = [
     "MonteCarloSegmenter",
     "PHiSeg",
     "ProbabilisticUNet",
+    "ReflowSSN",
     "StochasticSegmenter",
     "pick_rater",
 ]
