@@ -194,7 +194,7 @@ def test_an_evaluation_alone_is_a_run_of_its_own(uri, run_of):
     assert first != handler.run_id
     assert run_of(handler).info.status == "FINISHED"
     assert set(run_of(handler).data.metrics) == {"val_ged_v_n16"}
-    (point,) = mlflow.MlflowClient(uri).get_metric_history(handler.run_id, "val_ged_v_n16")
+    (point,) = MlflowClient(uri).get_metric_history(handler.run_id, "val_ged_v_n16")
     assert point.step == 0  # a bar, not a point of a curve
 
 
