@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import nibabel
 import numpy as np
 import pytest
 from monai.bundle import ConfigWorkflow
+
+from monai_flowssn.data.contours import RATINGS, Contour, Nodule
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLE = ROOT / "bundles" / "flowssn_continuous_segmentation" / "configs"
@@ -79,3 +82,32 @@ def test_windows_cover_what_a_crop_leaves_out(own_data: Path, tiny_options: dict
     assert all((mean > 0).all() for mean in means["windows"])
     run("evaluate", "datalist", {**options, "window": [16, 16]})
     assert (tmp_path / "runs" / "evaluate" / "per_case.csv").is_file()
+
+
+def test_volumes_of_uneven_voxels_train_evaluate_and_come_back_in_theirs(
+    tiny_options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    square = np.array([[100, 200], [108, 200], [108, 208], [100, 208]])
+
+    def nodule(patient: int) -> Nodule:
+        raters = [[Contour(2.5 * k, square + rater, True) for k in range(3)] for rater in range(4)]
+        return Nodule(f"LIDC-IDRI-{patient:04d}/nodule-0", patient, 0.7, 2.0, dict.fromkeys(RATINGS, 4.0), raters)
+
+    module = importlib.import_module("monai_flowssn.data.nodule_volumes")
+    monkeypatch.setattr(module, "find_database", lambda: None)
+    monkeypatch.setattr(module, "read_nodules", lambda database: [nodule(patient) for patient in range(1, 9)])
+    options = {**tiny_options, "spatial_dims": 3, "spatial_size": [16, 16, 8], "dataset_dir": str(tmp_path / "data")}
+    options["data_list::size"] = 32
+    run("train", "lidc_contours_volumes", options)
+    run("evaluate", "lidc_contours_volumes", options)
+    with (tmp_path / "runs" / "evaluate" / "per_case.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 1
+    run("inference", "lidc_contours_volumes", options)
+    found = sorted((tmp_path / "runs" / "inference").rglob("*.nii.gz"))
+    assert len(found) == 6
+    for path in found:
+        image = nibabel.load(path)
+        assert image.shape[:3] == (32, 32, 7), path.name
+        np.testing.assert_allclose(image.header.get_zooms()[:3], (0.7, 0.7, 2.5), rtol=1e-5)
+    summary = json.loads(next((tmp_path / "runs" / "inference").rglob("*.json")).read_text())
+    assert summary["unit"] == "mm^3"

@@ -7,6 +7,7 @@ from monai_flowssn.data.lidc_idri import lidc
 from monai_flowssn.data.manifest import fingerprint, write_manifest
 from monai_flowssn.data.markov_shapes import MarkovShapes
 from monai_flowssn.data.mmis_npc import mmis
+from monai_flowssn.data.nodule_volumes import lidc_contours_volumes
 from monai_flowssn.data.pylidc_contours import lidc_contours
 from monai_flowssn.data.refuge_multirater import refuge
 from monai_flowssn.data.splits import split_patients
@@ -18,6 +19,7 @@ __all__ = [
     "kvasir",
     "lidc",
     "lidc_contours",
+    "lidc_contours_volumes",
     "mmis",
     "refuge",
     "retinal_vessel",

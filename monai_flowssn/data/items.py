@@ -34,7 +34,7 @@ def case_name(text: str) -> str:
 
 
 def make_item(
-    image: Array, label: Array, *, patient: str, case: str, spacing: float = 1.0, **more: Array
+    image: Array, label: Array, *, patient: str, case: str, spacing: float | Sequence[float] = 1.0, **more: Array
 ) -> dict[str, Any]:
     """Wrap the arrays of one case without copying them.
 
@@ -43,11 +43,12 @@ def make_item(
         label: (R, *S) class id per rater.
         patient: whom the case belongs to; splits keep a patient together.
         case: unique id of the case; `SaveImage` names its outputs after it.
-        spacing: pixel size in mm.
+        spacing: pixel size in mm, in the plane or of all three axes.
         more: further arrays (C, *S), such as a field of view.
     """
     case = case_name(case)
-    affine = torch.diag(torch.tensor([spacing, spacing, 1.0, 1.0], dtype=torch.float64))
+    sizes = (spacing, spacing, 1.0) if isinstance(spacing, (int, float)) else spacing
+    affine = torch.diag(torch.tensor([*sizes, 1.0], dtype=torch.float64))
     arrays = {"image": image, "label": label, **more}
     meta = {"filename_or_obj": case, "original_channel_dim": 0}
     tensors = {

@@ -61,7 +61,7 @@ def lidc_contours(
     plain = seed == 0 and size == 128
     path = Path(root).expanduser() / ("lidc_contours.hdf5" if plain else f"lidc_contours_size{size}_seed{seed}.hdf5")
     manifest = path.with_suffix(".manifest.json")
-    if not _is_current(path):
+    if not is_current(path, RECIPE):
         build_lidc_contours(path, seed=seed, size=size)
         manifest.unlink(missing_ok=True)
     if not manifest.exists():
@@ -110,11 +110,11 @@ def build_lidc_contours(
         Path(part).unlink(missing_ok=True)
 
 
-def _is_current(path: Path) -> bool:
+def is_current(path: Path, recipe: int) -> bool:
     """Whether a whole file of this recipe is there; one that cannot be read is built anew."""
     try:
         with h5py.File(path, "r") as file:
-            return file.attrs.get("recipe") == RECIPE
+            return file.attrs.get("recipe") == recipe
     except OSError:
         return False
 
