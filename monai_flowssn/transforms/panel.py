@@ -54,7 +54,7 @@ def _plain(values: torch.Tensor) -> torch.Tensor:
 class SavePaneld(Transform):
     """Writes `<case>_panel.png`; see :func:`draw_panel`.
 
-    Image, raters and maps must have one geometry, so it belongs before `Invertd`: it shows what the network saw.
+    Image, raters and maps must have one geometry: before `Invertd`, or after one of all of them.
 
     Args:
         output_dir: folder of all outputs; each case gets its own folder in it.
@@ -82,7 +82,8 @@ class SavePaneld(Transform):
         shown, aspect = turn(image)
         names = ("draws", "mean", "majority", "entropy", "expected_entropy", "mutual_information")
         maps = {name: turn(data[name])[0] for name in names}
-        raters = turn(data[self.label_key])[0] if self.label_key in data else None
+        label = data.get(self.label_key)  # MONAI's evaluator gives None to a case without one
+        raters = None if label is None else turn(label)[0]
         figure = draw_panel(shown, **maps, raters=raters, title=case, pixel_aspect=aspect)
         with written_whole(case_file(self.output_dir, case, "panel.png")) as path:
             figure.savefig(path, dpi=200)

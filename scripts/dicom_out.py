@@ -1,0 +1,132 @@
+"""Turn the maps of an inference on a DICOM series into DICOM objects of the same study.
+
+    pip install '.[dicom]'
+    python scripts/dicom_out.py my_run/runs/inference/CASE SERIES_FOLDER
+
+CASE is the folder that inference wrote, SERIES_FOLDER the series that it read. Written beside the maps: CASE_segmentation.dcm, a
+DICOM-SEG whose first segment is the majority label of the foreground classes and whose others are the draws, one each; and
+CASE_entropy.dcm and CASE_mutual_information.dcm, parametric maps in nats. By highdicom (Bridge et al. 2022, doi
+10.1007/s10278-022-00683-y). For research: a segment says "tissue", because this script does not know what was segmented.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pydicom
+from pydicom.sr.codedict import codes
+
+from monai_flowssn import __version__
+
+RAS_OF_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+ABOUT = {
+    "instance_number": 1,
+    "manufacturer": "monai_flowssn",
+    "manufacturer_model_name": "monai_flowssn",
+    "software_versions": __version__,
+    "device_serial_number": "0",
+}
+
+
+def read_series(folder: Path) -> list[pydicom.Dataset]:
+    """Return the images of the one series in a folder."""
+    images = [
+        pydicom.dcmread(path) for path in sorted(folder.iterdir()) if path.is_file() and pydicom.misc.is_dicom(path)
+    ]
+    images = [image for image in images if "ImagePositionPatient" in image]
+    series = {image.SeriesInstanceUID for image in images}
+    if len(series) != 1:
+        raise SystemExit(f"{folder} has images of {len(series)} series; give the folder of one.")
+    return images
+
+
+def frames(path: Path, series: list[pydicom.Dataset]) -> np.ndarray:
+    """Return a map (x, y, z[, n]) as frames (slice, row, column[, n]) in the order of the series."""
+    image = nib.load(path)
+    values = np.asarray(image.dataobj)
+    slices = []
+    for each in series:
+        position = RAS_OF_LPS @ [*map(float, each.ImagePositionPatient), 1.0]
+        index = np.linalg.solve(image.affine, position)[:3]
+        i, j, k = np.rint(index).astype(int)
+        if not np.allclose(index, [i, j, k], atol=0.05) or not 0 <= k < values.shape[2]:
+            raise SystemExit(f"{path} does not lie on the voxels of the series; give the series that it was made of.")
+        plane = values[:, :, k]
+        plane = plane[::-1] if i else plane  # a reader may have turned an axis: the first pixel is then at its end
+        plane = plane[:, ::-1] if j else plane
+        slices.append(plane.swapaxes(0, 1))
+    return np.stack(slices)
+
+
+def describe(number: int, label: str) -> hd.seg.SegmentDescription:
+    """Return what a segment is."""
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name="monai_flowssn", version=__version__, family=codes.cid7162.ArtificialIntelligence
+    )
+    return hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=codes.SCT.Tissue,
+        segmented_property_type=codes.SCT.Tissue,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", type=Path)
+    parser.add_argument("series", type=Path)
+    arguments = parser.parse_args()
+    case, series = arguments.case, read_series(arguments.series)
+
+    def maps(name: str) -> np.ndarray:
+        return frames(case / f"{case.name}_{name}.nii.gz", series)
+
+    draws = maps("draws") > 0
+    masks = np.concatenate([maps("majority")[..., None] > 0, draws], axis=-1)
+    labels = ["majority", *(f"draw {i + 1}" for i in range(draws.shape[-1]))]
+    segmentation = hd.seg.Segmentation(
+        series,
+        masks.astype(np.uint8),
+        hd.seg.SegmentationTypeValues.BINARY,
+        [describe(number, label) for number, label in enumerate(labels, start=1)],
+        series_instance_uid=hd.UID(),
+        series_number=900,
+        sop_instance_uid=hd.UID(),
+        content_label="DRAWS",
+        **ABOUT,
+    )
+    segmentation.save_as(case / f"{case.name}_segmentation.dcm")
+    for number, name in enumerate(("entropy", "mutual_information"), start=901):
+        values = maps(name).astype(np.float32)
+        mapping = hd.pm.RealWorldValueMapping(
+            lut_label=name[:16].upper(),
+            lut_explanation=f"{name.replace('_', ' ')} of class and draw, in nats",
+            unit=codes.UCUM.NoUnits,
+            value_range=(0.0, float(max(values.max(), np.log(2)))),
+            slope=1.0,
+            intercept=0.0,
+        )
+        parametric = hd.pm.ParametricMap(
+            series,
+            values,
+            series_instance_uid=hd.UID(),
+            series_number=number,
+            sop_instance_uid=hd.UID(),
+            contains_recognizable_visual_features=False,
+            real_world_value_mappings=[mapping],
+            window_center=float(np.log(2)) / 2,
+            window_width=float(np.log(2)),
+            content_label=name[:16].upper(),
+            **ABOUT,
+        )
+        parametric.save_as(case / f"{case.name}_{name}.dcm")
+
+
+if __name__ == "__main__":
+    main()
