@@ -6,7 +6,7 @@ python scripts/benchmark.py metrics_speed              # GED at N=100, R=4, 128x
 python scripts/benchmark.py metrics_memory             # GED and HM-IoU at N=512, R=7, 256x256, with the peak memory
 python scripts/benchmark.py sampling_memory            # passes of the base and peak memory for N = 16, 64, 256
 python scripts/benchmark.py training --batch 8         # one step: plain float32 against the library's layout and precision
-python scripts/benchmark.py sampling                   # seconds per image for N = 16, 100, both profiles
+python scripts/benchmark.py sampling                   # seconds per image for N = 16, 100, both profiles, beside a plain sampler
 
 OMP_NUM_THREADS sets the number of cores.
 """
@@ -14,6 +14,7 @@ OMP_NUM_THREADS sets the number of cores.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import platform
 import resource
@@ -178,17 +179,45 @@ def training(args: argparse.Namespace) -> None:
         print(f"{name:32} {times[-1]:10.2f} {args.batch / times[-1]:12.1f} {times[0] / times[-1]:8.2f}", flush=True)
 
 
+def plain_sampler(model: nn.Module) -> nn.Module:
+    """The straightforward way: float32, channels first, all draws as one batch."""
+    model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    model.pixels_at_once = 2**40
+    return model
+
+
 def sampling(args: argparse.Namespace) -> None:
-    print(f"drawing for one {args.size}x{args.size} image, best of 3")
-    print(f"{'profile':10} {'parameters':>12} {'steps':>6} {'N':>5} {'s / image':>10}")
+    size = f"{args.size}x{args.size}"
+    print(
+        f"drawing for one {size} image; plain: float32, channels first, one batch of all draws; same weights and noise"
+    )
+    print(
+        f"{'profile':8} {'parameters':>11} {'steps':>6} {'N':>4} {'plain s':>8} {'ours s':>8} {'ratio':>6} {'equal labels':>13}"
+    )
     image = torch.randn(1, 1, args.size, args.size)
     for profile in PROFILES:
         model = build(profile).eval()
+        for weight in model.parameters():  # heads start at 0, and would give every pixel the same label
+            if weight.ndim > 1 and not weight.any():
+                nn.init.normal_(weight)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        draw(model, image, 2)
-        for n in (16, 100):
-            best = seconds(lambda model=model, n=n: draw(model, image, n), 3)
-            print(f"{profile:10} {parameters:12,} {model.steps:6} {n:5} {best:10.2f}", flush=True)
+        plain = plain_sampler(model)
+        ways = {"plain": (plain, DrawInferer(1, seed=0, autocast=False)), "ours": (model, DrawInferer(1, seed=0))}
+        for steps, n in ((10, 16), (10, 100), (1, 100)):
+            times, labels = {}, {}
+            for name, (network, inferer) in ways.items():
+                network.steps, inferer.n = steps, n
+                with torch.inference_mode():
+                    times[name] = seconds(
+                        lambda net=network, infer=inferer: infer(image, net), 3 if name == "ours" else 2
+                    )
+                    labels[name] = inferer(image, network).argmax(dim=2)
+            equal = (labels["plain"] == labels["ours"]).float().mean().item()
+            print(
+                f"{profile:8} {parameters:11,} {steps:6} {n:4} {times['plain']:8.2f} {times['ours']:8.2f} "
+                f"{times['plain'] / times['ours']:6.1f} {equal:13.4f}",
+                flush=True,
+            )
 
 
 def command(part: str, args: argparse.Namespace) -> list[str]:

@@ -28,7 +28,7 @@ def ask(address: str, params: dict[str, Any] | None = None) -> Any:
         if answer.headers.get_content_type() == "application/json":
             return json.load(answer)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, answer.headers.get_filename() or "answer")
+            path = Path(folder, Path(answer.headers.get_filename() or "answer").name)
             path.write_bytes(answer.read())
             return np.squeeze(LoadImage(image_only=True)(path).numpy())
 
@@ -58,7 +58,10 @@ def main() -> None:
         name: ask(f"{infer}image", {"draws": arguments.draws, "output": name})
         for name in ("majority", "entropy", "mutual_information")
     }
-    chosen = [ask(f"{infer}image", {"draws": arguments.draws, "output": "draw", "draw": i}) for i in (1, 2, 3, 4)]
+    chosen = [
+        ask(f"{infer}image", {"draws": arguments.draws, "output": "draw", "draw": i})
+        for i in range(1, min(4, arguments.draws) + 1)
+    ]
     if image.ndim == 3:
         z = int(maps["entropy"].sum(axis=(0, 1)).argmax())
         image, chosen = image[..., z], [draw[..., z] for draw in chosen]

@@ -143,8 +143,11 @@ def test_time_limit_ends_in_good_order(tiny_options: dict, tmp_path: Path) -> No
 
 
 def test_early_stop(tiny_options: dict) -> None:
-    flow = run(BUNDLE, "train", {**tiny_options, "max_epochs": 50, "lr": 0.0, "early_stop_patience": 2})
+    options = {**tiny_options, "max_epochs": 50, "lr": 0.0, "early_stop_patience": 2}
+    flow = run(BUNDLE, "train", options)
     assert flow.parser.get_parsed_content("train::trainer").state.epoch == 3
+    again = run(BUNDLE, "train", {**options, "resume": True})
+    assert again.parser.get_parsed_content("train::trainer").state.epoch == 3
 
 
 def test_checkpoint_of_another_architecture_is_named(tiny_options: dict, tmp_path: Path) -> None:

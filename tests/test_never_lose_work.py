@@ -148,7 +148,8 @@ def test_two_processes_are_as_good_as_one(tiny_options: dict, tmp_path: Path, mo
     """Without noise the trainings are equal; with noise the evaluations are. Five cases: the last batch is uneven."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     one, two = tmp_path / "one", tmp_path / "two"
-    options = {**tiny_options, "augmentation": [], "max_epochs": 2, "val_options": {"limit": 5}}
+    options = {**tiny_options, "augmentation": [], "max_epochs": 2}
+    options |= {"train_options": {"limit": 5}, "val_options": {"limit": 5}}  # an odd one out
     options["train::inferer::autocast"] = False  # rounding to bfloat16 depends on the batch
     run("training", config_file=configs("unet", "train")[2:-2], **{**options, "bundle_root": str(one)})
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]

@@ -53,7 +53,8 @@ class BestCheckpoint:
 class EarlyStop:
     """End a training after ``patience`` validations without a better key metric.
 
-    List it behind the validation. It has no state of its own, so a resumed training stops where it would have stopped at once.
+    List it behind the validation and ``LastCheckpoint``. It has no state of its own, and a resumed training that had come to this
+    end stays there.
 
     Args:
         best: the handler that knows the best metric.

@@ -41,18 +41,21 @@ class LastCheckpoint:
         self.path, self.save_dict, self.resume = Path(save_dir) / self.filename, dict(save_dict), resume
         self.previous = self.path.with_name("previous.ckpt")
         self._epochs: int | None = None  # that the file holds
+        self._whole = True  # a damaged file must not replace the one before it
 
     def attach(self, engine: Engine) -> None:
         """Keep the state of MONAI's trainer ``engine``."""
         self.save_dict["trainer"] = engine
-        scaler = getattr(engine, "scaler", None)
-        if scaler is not None:
-            self.save_dict["scaler"] = scaler
+        engine.add_event_handler(Events.STARTED, self._take_scaler)
         engine.add_event_handler(Events.EPOCH_STARTED, self._save_first)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._tell)
         if self.resume:
             engine.add_event_handler(Events.STARTED, self._load)
+
+    def _take_scaler(self, engine: Any) -> None:
+        if getattr(engine, "scaler", None) is not None:  # MONAI's trainer makes it when it starts to run
+            self.save_dict["scaler"] = engine.scaler
 
     def _save_first(self, engine: Engine) -> None:
         if (
@@ -64,13 +67,13 @@ class LastCheckpoint:
         self._write(engine, engine.state.epoch)
 
     def _write(self, engine: Engine, epochs: int) -> None:
-        if self.path.is_file() and idist.get_rank() == 0:
+        if self._whole and self.path.is_file() and idist.get_rank() == 0:
             with written_whole(self.previous) as part:
                 shutil.copyfile(self.path, part)
         saver = DiskSaver(str(self.path.parent), atomic=True, require_empty=False)
         # a new one each time: ignite's Checkpoint deletes its file of the same name before it writes the next
         Checkpoint(self.save_dict, saver, filename_pattern=self.filename)(engine)
-        self._epochs = epochs
+        self._epochs, self._whole = epochs, True
 
     def _tell(self, engine: Engine, error: BaseException) -> None:
         if self._epochs is not None:
@@ -83,16 +86,20 @@ class LastCheckpoint:
         if not paths:
             engine.logger.info("nothing to resume: %s does not exist, training starts at the beginning", self.path)
             return
-        max_epochs = engine.state.max_epochs  # the new run may go on for longer than the old one wanted to
+        # the new run may go on for longer than the old one wanted to, on other data or among more processes
+        max_epochs, epoch_length = engine.state.max_epochs, engine.state.epoch_length
         state = self._read(paths)
+        known = {name: part for name, part in self.save_dict.items() if name != "scaler" or name in state}
         try:
-            Checkpoint.load_objects(self.save_dict, state)
+            Checkpoint.load_objects(known, state)
         except _ERRORS as error:
             raise ValueError(
                 f"{self.path} does not fit what is trained ({_reason(error)}); resume with the method, network and "
                 "optimiser it was written with, or choose another output folder."
             ) from error
         engine.state.max_epochs = max_epochs
+        if epoch_length is not None and engine.state.epoch_length != epoch_length:
+            engine.state.iteration, engine.state.epoch_length = engine.state.epoch * epoch_length, epoch_length
         self._epochs = engine.state.epoch
 
     def _read(self, paths: list[Path]) -> dict[str, Any]:
@@ -100,6 +107,7 @@ class LastCheckpoint:
             try:
                 return torch.load(path, map_location="cpu", weights_only=True)
             except _ERRORS as error:
+                self._whole = False
                 damage = f"{path} is damaged ({_reason(error)})"
                 warnings.warn(f"{damage}; the checkpoint before it is used, if there is one.", stacklevel=2)
         raise ValueError(f"{damage}, and there is none before it: start anew, or in another output folder.")

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
@@ -50,11 +51,13 @@ class StochasticSegmentation(MONAILabelApp):
         """Return MONAI Label's answer; what is wrong with a request is told to the client."""
         try:
             return super().infer(request, datastore)
+        except MONAILabelException as error:
+            raise HTTPException(400 if error.error == MONAILabelError.INVALID_INPUT else 500, error.msg) from error
         except (ValueError, RuntimeError) as error:
             cause: BaseException = error
             while cause.__cause__ is not None:  # MONAI wraps what its transforms raise
                 cause = cause.__cause__
-            raise HTTPException(400, str(cause)) from error
+            raise HTTPException(400 if isinstance(cause, ValueError) else 500, str(cause)) from error
 
     def init_infers(self) -> dict[str, InferTask]:
         """Return one model per bundle that has been trained."""

@@ -7,14 +7,21 @@ from typing import Any
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.transform.writer import Writer
 
+from monai_flowssn.label.requests import refuse_config
+
 
 class DrawInferTask(BundleInferTask):
     """MONAI Label's inference of a bundle; files of 2-D images keep their geometry, and draws are numbered segments."""
 
+    def __call__(self, request: dict[str, Any], callbacks: dict[Any, Any] | None = None) -> tuple[Any, Any]:
+        """Return the answer to a request of plain values."""
+        refuse_config(request)
+        return super().__call__(request, callbacks)
+
     def writer(self, data: dict[str, Any], extension: str | None = None, dtype: Any = None) -> tuple[Any, Any]:
         """Return the file of the answer and its JSON part."""
         pred = data[self.output_label_key]
-        draws = data["result"]["output"] == "draws"
+        draws = data.get("result_extension") == ".seg.nrrd"
         flat = data["image"].ndim == 3
         if flat and (draws or str(data.get("image_path", "")).endswith((".nii", ".nii.gz"))):
             data[self.output_label_key] = pred[..., None]  # the stock writer has no geometry for two axes

@@ -11,6 +11,8 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.tasks.train.bundle import BundleTrainTask
 
+from monai_flowssn.label.requests import refuse_config
+
 logger = logging.getLogger(__name__)
 
 _CROP = {
@@ -36,6 +38,11 @@ class RaterTrainTask(BundleTrainTask):
     the model's own answers are saved there. The model before a training is kept as ``model_<time>.pt``.
     """
 
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train as a request of plain values says."""
+        refuse_config(request)
+        return super().__call__(request, datastore)
+
     def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[dict[str, Any]]:
         items = []
         for image in sorted(datastore.list_images()):
@@ -45,6 +52,7 @@ class RaterTrainTask(BundleTrainTask):
                 items.append({"image": datastore.get_image_uri(image), "label": label, "case": image, "patient": image})
         if not items:
             raise ValueError("no image has a label; save one under the tag final, or under one tag per annotator.")
+        refuse_config(items)
         return items
 
     def _partition_datalist(
@@ -64,6 +72,12 @@ class RaterTrainTask(BundleTrainTask):
             shutil.copyfile(path, path.with_name(f"model_{time.strftime('%Y%m%d-%H%M%S')}.pt"))
         if pretrained:
             super()._load_checkpoint(model_pytorch, pretrained, train_handlers)
+            average = {
+                "_target_": "CheckpointLoader",
+                "load_path": model_pytorch,
+                "load_dict": {"model": "$@ema.ema_model"},
+            }
+            train_handlers.insert(0, average)  # it starts there too, and not from its random weights
 
     def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
         lists = [

@@ -41,15 +41,18 @@ class AnswerViewerd(Transform):
         item, count = dict(data), len(data["draws"])
         if self.output == "draw" and not 1 <= self.draw <= count:
             raise ValueError(f"draw is {self.draw}; {count} were made: choose from 1 to {count}.")
-        item["result"] = {**summarise(data, case_name(data, data["majority"])), "output": self.output}
-        values = data["draws"][self.draw - 1][None] if self.output == "draw" else data[self.output]
-        if self.output in ("majority", "draw", "draws"):
+        several = self.output == "draws" and count > 1
+        output = "draw" if self.output == "draws" and not several else self.output  # one segment is a label map
+        chosen = self.draw - 1 if self.output == "draw" else 0
+        item["result"] = {**summarise(data, case_name(data, data["majority"])), "output": output}
+        values = data["draws"][chosen][None] if output == "draw" else data[output]
+        if output in ("majority", "draw", "draws"):
             values = values.round().to(torch.uint8)
         elif str(data.get("image_path", "")).lower().endswith(_PICTURES):
             top = float(np.log(len(data["mean"]) + 1))
             values = (values / top * 255).round().clamp(0, 255).to(torch.uint8)
-            item["result"]["scale"] = f"{self.output} = pixel value / 255 * {top:.6f} nats"
-        if self.output == "draws":
+            item["result"]["scale"] = f"{output} = pixel value / 255 * {top:.6f} nats"
+        if several:
             item["result_extension"] = ".seg.nrrd"
         # MONAI Label's writer makes a third axis of the channel of a 2-D map
         item["pred"] = values[0] if values.ndim == 3 and len(values) == 1 else values

@@ -190,6 +190,50 @@ def test_a_damaged_file_is_named_and_the_one_before_it_used(tmp_path, size):
 
 
 @pytest.mark.filterwarnings("ignore:.*is damaged")
+def test_a_damaged_file_never_replaces_the_one_before_it(tmp_path):
+    training = Training(tmp_path, 2).run()
+    training.last.path.write_bytes(b"half")
+    rest = Training(tmp_path, 3, resume=True).run()
+    assert rest.iterations == [4, 5, 6, 7, 8, 9]
+    for path, iteration in ((rest.last.previous, 6), (rest.last.path, 9)):
+        assert torch.load(path, weights_only=True)["trainer"]["iteration"] == iteration
+
+
+def test_the_gradient_scaler_is_kept_where_there_is_one(tmp_path):
+    def start(epochs, scale, **options):
+        training = Training(tmp_path, epochs, **options)
+        # as MONAI's trainer does on a GPU: after the handlers were attached
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        training.trainer.scaler, run = None, training.trainer._fire_event
+
+        def fire(event, *args):
+            if event == Events.STARTED:
+                training.trainer.scaler = scaler
+            elif event == Events.EPOCH_STARTED:
+                training.trainer.scaler = None  # the steps themselves stay those of a CPU
+            return run(event, *args)
+
+        training.trainer._fire_event = fire
+        training.run()
+        return scaler.get_scale()
+
+    assert start(1, 8.0) == 8.0
+    assert start(2, 2.0, resume=True) == 8.0
+    Training(tmp_path / "plain", 1).run()
+    for name in ("last.ckpt", "previous.ckpt"):
+        (tmp_path / name).write_bytes((tmp_path / "plain" / "last.ckpt").read_bytes())
+    assert start(2, 2.0, resume=True) == 2.0  # a checkpoint of a CPU has none
+
+
+def test_epochs_count_when_their_length_changes(tmp_path, monkeypatch):
+    Training(tmp_path, 2).run()
+    monkeypatch.setattr(f"{__name__}.BATCHES", BATCHES[:2])
+    rest = Training(tmp_path, 4, resume=True).run()
+    assert rest.iterations == [5, 6, 7, 8]
+    assert rest.trainer.state.epoch == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged")
 def test_without_a_whole_file_it_is_said(tmp_path):
     training = Training(tmp_path, 1).run()
     for path in (training.last.path, training.last.previous):

@@ -55,7 +55,9 @@ def train(tmp_path, values, loss=nn.functional.mse_loss, norm=True, handlers=())
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_bad_batch_stops_with_its_cases_and_the_state_before_it_is_saved(tmp_path, bad):
     trainer, track, _ = train(tmp_path, [1.0, 2.0, bad, 3.0])
-    with pytest.raises(FloatingPointError, match=r"loss of nan in epoch 1, iteration 3, cases a2, b2; .*last_good\.pt"):
+    with pytest.raises(
+        FloatingPointError, match=r"loss of nan in epoch 1, iteration 3, cases a2, b2; .*last_good\.ckpt"
+    ):
         trainer.run()
     assert len(track.states) == 2
     saved = torch.load(tmp_path / "out" / "last_good.ckpt", weights_only=True)

@@ -185,6 +185,13 @@ def check_answers(server: Server, folder: Path) -> None:
     assert draws.shape == (3, 24, 22, 3)  # (z, y, x, N)
     np.testing.assert_allclose(draws.sum(axis=(0, 1, 2)) * 0.7 * 0.6 * 2.5, per_draw, rtol=1e-4)
 
+    for program in ({"draws": "$__import__('os').abort()"}, {"output": {"_target_": "os.abort"}}, {"device": "$1"}):
+        refused = server.infer("picture0", "json", **program)
+        assert refused.status_code == 400, program
+        assert "config expression" in refused.text
+    assert server.infer("nowhere", "json").status_code == 500
+    one = server.infer("volume", "image", output="draws", draws=1)
+    assert read_nifti(one.content, folder).shape == (22, 24, 3)
     wrong = server.infer("picture0", "image", output="draw", draw=9)
     assert wrong.status_code == 400
     assert "draw is 9; 3 were made: choose from 1 to 3." in wrong.text

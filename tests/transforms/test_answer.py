@@ -37,6 +37,15 @@ def test_all_draws_go_into_a_file_of_segments():
     assert out["result_extension"] == ".seg.nrrd"
 
 
+def test_the_only_draw_is_a_label_map():
+    item = case()
+    item["draws"] = item["draws"][:1]
+    out = AnswerViewerd("draws")(item)
+    assert out["result"]["output"] == "draw"
+    assert (out["pred"] == 1).all()
+    assert "result_extension" not in out
+
+
 @pytest.mark.parametrize("output", ["entropy", "mutual_information"])
 def test_entropies_are_in_nats_and_in_pictures_scaled(output):
     out = AnswerViewerd(output)(case())
