@@ -164,7 +164,7 @@ def cost(client: MlflowClient, trainings: dict[str, Run], evaluations: dict[str,
 
 def draw_curves(methods: Table, path: Path) -> None:
     """Draw the GED of every method against the number of draws, in both conventions."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharey=True, layout="constrained")
     for axis, estimator in zip(axes, "vu"):
         start = f"test_ged_{estimator}_n"
         for method, values in methods.items():
@@ -176,7 +176,7 @@ def draw_curves(methods: Table, path: Path) -> None:
         axis.set_xticks(ticks := (1, 2, 4, 8, 16, 32, 64, 100), ticks)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=150)
 
 
