@@ -37,7 +37,7 @@ def lidc_contours_volumes(
     """Data list of the embedded nodules as volumes, whose masks are real and whose CT is simulated.
 
     Every nodule that four radiologists outlined, with two unmarked slices above and below. Planes are as far apart as in the
-    scan, 0.6 to 5 mm, so that voxels are anisotropic, each nodule in its own way: resample them (`resampling` in a config).
+    scan, 0.6 to 5 mm, so that voxels are anisotropic, each nodule in its own way: resample them (`geometry` in a config).
     The first call builds one HDF5 file under ``root`` (two minutes, without network); later calls read it.
 
     Args:

@@ -212,7 +212,7 @@ def test_a_corrupt_file_is_named_when_it_is_loaded(damaged):
 def test_a_corrupt_file_is_skipped_by_choice(damaged):
     with pytest.warns(UserWarning, match=r"Case skipped.*rater2/1\.png") as record:
         assert cases(damaged, "train", on_error="skip") == ["image_0", "image_2"]
-    assert len(record) == 1
+    assert sum("Case skipped" in str(each.message) for each in record) == 1  # MONAI warns of its own
 
 
 @pytest.mark.parametrize(
