@@ -58,9 +58,8 @@ class LastCheckpoint:
             self.save_dict["scaler"] = engine.scaler
 
     def _save_first(self, engine: Engine) -> None:
-        if (
-            engine.state.iteration == 0
-        ):  # a training that is killed in its first epoch then continues the same MLflow run
+        # so that a training which is killed in its first epoch continues the same MLflow run
+        if engine.state.iteration == 0:
             self._write(engine, 0)
 
     def _save(self, engine: Engine) -> None:
