@@ -44,20 +44,32 @@ def read_series(folder: Path) -> list[pydicom.Dataset]:
     return images
 
 
+def corners(image: pydicom.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the first and the last pixel of a slice, (4,) in mm, RAS."""
+    first = np.array(image.ImagePositionPatient, dtype=float)
+    along_row, along_column = np.array(image.ImageOrientationPatient, dtype=float).reshape(2, 3)
+    between_rows, between_columns = map(float, image.PixelSpacing)
+    last = first + (image.Columns - 1) * between_columns * along_row + (image.Rows - 1) * between_rows * along_column
+    return RAS_OF_LPS @ [*first, 1.0], RAS_OF_LPS @ [*last, 1.0]
+
+
 def frames(path: Path, series: list[pydicom.Dataset]) -> np.ndarray:
     """Return a map (x, y, z[, n]) as frames (slice, row, column[, n]) in the order of the series."""
     image = nib.load(path)
     values = np.asarray(image.dataobj)
     slices = []
     for each in series:
-        position = RAS_OF_LPS @ [*map(float, each.ImagePositionPatient), 1.0]
-        index = np.linalg.solve(image.affine, position)[:3]
-        i, j, k = np.rint(index).astype(int)
-        if not np.allclose(index, [i, j, k], atol=0.05) or not 0 <= k < values.shape[2]:
+        (i, j, k), far = (np.linalg.solve(image.affine, place)[:3] for place in corners(each))
+        # a reader may have turned an axis: the first pixel is then at its end
+        turned = [abs(i) > 0.05, abs(j) > 0.05]
+        first = [size - 1 if turn else 0 for size, turn in zip(values.shape, turned)]
+        last = [size - 1 - start for size, start in zip(values.shape, first)]
+        here = [*first, round(k), *last, round(k)]
+        if not np.allclose([i, j, k, *far], here, atol=0.05) or not 0 <= round(k) < values.shape[2]:
             raise SystemExit(f"{path} does not lie on the voxels of the series; give the series that it was made of.")
-        plane = values[:, :, k]
-        plane = plane[::-1] if i else plane  # a reader may have turned an axis: the first pixel is then at its end
-        plane = plane[:, ::-1] if j else plane
+        plane = values[:, :, round(k)]
+        plane = plane[::-1] if turned[0] else plane
+        plane = plane[:, ::-1] if turned[1] else plane
         slices.append(plane.swapaxes(0, 1))
     return np.stack(slices)
 

@@ -75,6 +75,16 @@ def test_a_series_keeps_its_place(tiny_options: dict, tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / "scripts/dicom_out.py", case, tmp_path / "series"], check=True)
     check_dicom(case, majority)
 
+    for image in (tmp_path / "series").iterdir():  # one voxel further along the rows: no longer the series of the maps
+        moved = pydicom.dcmread(image)
+        moved.ImagePositionPatient = [float(v) for v in np.array(moved.ImagePositionPatient) + SPACING[1] * ROW]
+        moved.save_as(image)
+    result = subprocess.run(
+        [sys.executable, ROOT / "scripts/dicom_out.py", case, tmp_path / "series"], capture_output=True, text=True
+    )
+    assert result.returncode
+    assert "does not lie on the voxels of the series" in result.stderr
+
 
 def placed(volume: hd.Volume, like: nibabel.Nifti1Image) -> np.ndarray:
     """Return the values of a DICOM volume in the voxels of a NIfTI image, by their places alone."""
