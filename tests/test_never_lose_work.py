@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 import torch
 from monai.bundle import run
+from PIL import Image
 
 from monai_flowssn.transforms import RandDihedrald
 
@@ -132,6 +134,46 @@ def test_a_worker_that_dies_costs_no_finished_epoch(
         in capfd.readouterr().err
     )
     assert [status for status, _ in tracked(tmp_path)] == ["FAILED"]
+    run("training", config_file=file, **options)
+    assert torch.load(last, weights_only=True)["trainer"]["iteration"] == 6
+    ((status, metrics),) = tracked(tmp_path)
+    assert status == "FINISHED"
+    assert set(metrics["val_ged_v_n3"]) == {1, 2}
+
+
+def test_a_file_that_is_damaged_during_training_is_named_and_costs_no_finished_epoch(
+    tiny_options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    generator = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(generator.integers(0, 255, (16, 16), np.uint8)).save(tmp_path / f"image{i}.png")
+        Image.fromarray(generator.integers(0, 2, (16, 16), np.uint8)).save(tmp_path / f"mask{i}.png")
+    entries = [{"image": f"image{i}.png", "label": [f"mask{i}.png"]} for i in range(4)]
+    (tmp_path / "data.json").write_text(json.dumps({"training": entries[:3], "validation": entries[3:]}))
+    pictures = {path: path.read_bytes() for path in tmp_path.glob("image[012].png")}
+    augment, last = RandDihedrald.__call__, tmp_path / "models" / "last.ckpt"
+
+    def damaging(self: RandDihedrald, item: dict) -> dict:
+        if last.is_file() and torch.load(last, weights_only=True)["trainer"]["iteration"] > 0:  # in the second epoch
+            for path, content in pictures.items():
+                path.write_bytes(content[:40])
+        return augment(self, item)
+
+    file = [configs("unet", "train")[2:-2], str(ROOT / "configs" / "data" / "datalist.yaml")]
+    options = {**tiny_options, "datalist_file": str(tmp_path / "data.json"), "cache_rate": 0.0, "batch_size": 1}
+    options |= {"raters": 1, "max_epochs": 2, "resume": True}
+    del options["dataset_dir"]
+    with monkeypatch.context() as patch:
+        patch.setattr(RandDihedrald, "__call__", damaging)
+        with pytest.raises(RuntimeError) as error:  # MONAI's, around ours
+            run("training", config_file=file, **options)
+    assert ".png does not load" in str(error.value.__cause__.__cause__)
+    told = capfd.readouterr().err
+    assert "training stopped in epoch 2; the same command with --resume True continues after epoch 1" in told
+    assert [status for status, _ in tracked(tmp_path)] == ["FAILED"]
+    for path, content in pictures.items():
+        path.write_bytes(content)
     run("training", config_file=file, **options)
     assert torch.load(last, weights_only=True)["trainer"]["iteration"] == 6
     ((status, metrics),) = tracked(tmp_path)

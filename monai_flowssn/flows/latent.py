@@ -54,7 +54,11 @@ class LatentFlow(nn.Module, ABC):
 
 
 class PlanarFlow(LatentFlow):
-    """Steps of :class:`~monai_flowssn.flows.transforms.Planar`. Arguments as of ``LatentFlow``."""
+    """Steps of :class:`~monai_flowssn.flows.transforms.Planar`. Arguments as of ``LatentFlow``.
+
+    The elements of u and w are bounded by 2: without a bound both grow for as long as training goes on, until a step is a jump
+    and the loss explodes.
+    """
 
     @property
     def width(self) -> int:
@@ -62,7 +66,7 @@ class PlanarFlow(LatentFlow):
 
     def step(self, index: int, parameters: Tensor, context: Tensor) -> list[Transform]:
         u, w, b = parameters.split([self.latent_dim, self.latent_dim, 1], dim=1)
-        return [Planar(u, w, b)]
+        return [Planar(_bounded(u), _bounded(w), b)]
 
 
 class RadialFlow(LatentFlow):
@@ -112,8 +116,8 @@ class GlowFlow(LatentFlow):
         ]
 
 
-def _bounded(log_scale: Tensor) -> Tensor:
-    return 2 * torch.tanh(log_scale / 2)
+def _bounded(parameter: Tensor) -> Tensor:
+    return 2 * torch.tanh(parameter / 2)
 
 
 def _mlp(inputs: int, outputs: int, hidden: int) -> nn.Sequential:

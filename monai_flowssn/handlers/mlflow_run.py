@@ -53,7 +53,8 @@ class MLflowRunHandler:
         config: the configuration; by default that of the MONAI ``ConfigParser`` which builds this handler, overrides
             of the command line included.
         loss_every: log the training loss at every so many iterations.
-        output_transform: ``engine.state.output`` -> loss, or a dict of losses, logged as ``train_<name>``.
+        output_transform: ``engine.state.output`` -> loss, or a dict of losses, logged as ``train_<name>``; by default
+            the loss and, where the network returns them, the terms that it is made of.
     """
 
     def __init__(
@@ -67,14 +68,14 @@ class MLflowRunHandler:
         manifest: str | Path | None = None,
         config: Mapping[str, Any] | None = None,
         loss_every: int = 10,
-        output_transform: Callable[[Any], Any] = lambda output: output["loss"],
+        output_transform: Callable[[Any], Any] | None = None,
     ) -> None:
         self.experiment_name = experiment_name
         self.tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
         self.params, self.tags, self.artifacts = dict(params or {}), dict(tags or {}), dict(artifacts or {})
         self.manifest = manifest
         self.config = to_yaml(calling_config() if config is None else config)
-        self.loss_every, self.output_transform = loss_every, output_transform
+        self.loss_every, self.output_transform = loss_every, output_transform or _losses
         self.run_id: str | None = None
         self._resume_id: str | None = None
         self._client: Any = None
@@ -261,6 +262,11 @@ def _sqlite_folder(uri: str) -> Path | None:
     folder = Path(uri.removeprefix("sqlite:///")).resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _losses(output: Mapping[str, Any]) -> dict[str, Any]:
+    terms = output.get("pred")
+    return {**(terms if isinstance(terms, Mapping) else {}), "loss": output["loss"]}
 
 
 def _raise(error: BaseException) -> None:

@@ -346,3 +346,15 @@ def test_the_fragment_logs_the_config_it_is_part_of(uri, run_of, tmp_path):
     logged = Path(MlflowClient(uri).download_artifacts(handler.run_id, "config.yaml", str(tmp_path))).read_text()
     assert yaml.safe_load(logged) == parser.get()
     assert yaml.safe_load(logged)["lr"] == 0.5
+
+
+def test_the_terms_of_the_loss_are_logged_beside_it(uri):
+    handler = MLflowRunHandler("terms", uri, loss_every=1)
+    trainer = trainer_of(handler)
+    trainer.inferer = lambda inputs, network: {"kl": network(inputs).mean().square()}
+    trainer.loss_function = lambda terms, label: terms["kl"] + 1
+    trainer.run()
+    client = MlflowClient(uri)
+    kl, loss = (client.get_metric_history(handler.run_id, f"train_{name}") for name in ("kl", "loss"))
+    assert [point.value + 1 for point in kl] == pytest.approx([point.value for point in loss])
+    assert len(loss) == 10
