@@ -164,6 +164,8 @@ def cost(client: MlflowClient, trainings: dict[str, Run], evaluations: dict[str,
 
 def draw_curves(methods: Table, path: Path) -> None:
     """Draw the GED of every method against the number of draws, in both conventions."""
+    twice = plt.cycler(linestyle=["-", "--"]) * plt.rcParamsDefault["axes.prop_cycle"]  # there are ten colours
+    plt.rc("axes", prop_cycle=twice)
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharey=True, layout="constrained")
     for axis, estimator in zip(axes, "vu"):
         start = f"test_ged_{estimator}_n"

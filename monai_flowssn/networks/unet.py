@@ -75,7 +75,7 @@ class ResidualBlock(nn.Module):
         h = self.norm2(h)
         if self.film is not None:
             scale, shift = self.film(time)[(...,) + (None,) * (x.ndim - 2)].chunk(2, dim=1)
-            h = torch.addcmul(h + shift, h, scale)
+            h = torch.addcmul(shift, h, 1 + scale)  # one pass over h
         return self.shortcut(self.resample(x)) + self.conv2(self.dropout(F.silu(h)))
 
 
