@@ -1,6 +1,6 @@
 """Networks that segmenters are built from."""
 
-from monai_flowssn.networks.latent_head import LatentHead
+from monai_flowssn.networks.latent_head import LatentHead, ModulatedHead
 from monai_flowssn.networks.made import ConstantMaps, MaskedLinear
 from monai_flowssn.networks.phiseg_nets import GaussianLadder, LadderDecoder
 from monai_flowssn.networks.plain_unet import GaussianEncoder, PlainUNet
@@ -14,6 +14,7 @@ __all__ = [
     "LadderDecoder",
     "LatentHead",
     "MaskedLinear",
+    "ModulatedHead",
     "PlainUNet",
     "StreamlinedUNet",
     "StripTransformer",

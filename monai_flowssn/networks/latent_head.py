@@ -6,7 +6,7 @@ from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["LatentHead"]
+__all__ = ["LatentHead", "ModulatedHead"]
 
 
 class LatentHead(nn.Module):
@@ -43,3 +43,43 @@ class LatentHead(nn.Module):
         """Return (B, out_channels, *S) for ``project(features)`` (B, width, *S) and z (B, L)."""
         z = self.latent(z)[(...,) + (None,) * (projected.ndim - 2)]  # (B, width, 1, ...)
         return self.layers(F.relu(projected + z))
+
+
+class ModulatedHead(nn.Module):
+    """Shift and scale features by a latent vector, then apply 1x1 convolutions with batch normalisation and ReLU.
+
+    As in the public code of the mixture of stochastic experts (Gao et al. 2023, arXiv 2212.07328), but scaled about 1: about 0,
+    as there, a latent vector of 0 would hide the image. The normalisation is over the draws too, so that they cannot all be
+    empty, as they soon are without it.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the features.
+        latent_dim: L.
+        out_channels: channels of the output.
+        width: channels between the layers.
+        layers: number of 1x1 convolutions after the latent vector, at least 2.
+    """
+
+    def __init__(
+        self, spatial_dims: int, in_channels: int, latent_dim: int, out_channels: int, *, width: int, layers: int = 4
+    ) -> None:
+        super().__init__()
+        if layers < 2:
+            raise ValueError(f"layers is {layers}; the latent vector needs a nonlinearity after it: pass 2 or more.")
+        self.project = Convolution(spatial_dims, in_channels, width, kernel_size=1, conv_only=True)
+        self.latent = nn.Linear(latent_dim, 2 * width)
+        nn.init.xavier_uniform_(self.latent.weight)
+        nn.init.zeros_(self.latent.bias)
+        between = [
+            Convolution(spatial_dims, width, width, kernel_size=1, act="relu", norm="batch", bias=False)
+            for _ in range(layers - 1)
+        ]
+        self.layers = nn.Sequential(
+            *between, Convolution(spatial_dims, width, out_channels, kernel_size=1, conv_only=True)
+        )
+
+    def forward(self, projected: Tensor, z: Tensor) -> Tensor:
+        """Return (B, out_channels, *S) for ``project(features)`` (B, width, *S) and z (B, L)."""
+        shift, scale = self.latent(z)[(...,) + (None,) * (projected.ndim - 2)].chunk(2, dim=1)  # (B, width, 1, ...)
+        return self.layers((projected + shift) * (1 + scale))

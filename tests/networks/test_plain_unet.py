@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from monai_flowssn.networks import GaussianEncoder, LatentHead, PlainUNet
+from monai_flowssn.networks import GaussianEncoder, LatentHead, ModulatedHead, PlainUNet
 
 
 @pytest.mark.parametrize(("dims", "size"), [(2, (16, 8)), (3, (8, 4, 4))])
@@ -39,11 +39,26 @@ def test_the_head_is_tiling_concatenation_and_1x1_convolutions(dims, size):
     torch.testing.assert_close(head(head.project(features), z), head.layers(x))
 
 
+@pytest.mark.parametrize(("dims", "size"), [(2, (4, 3)), (3, (2, 3, 2))])
+def test_the_modulated_head_shifts_and_scales_the_features_and_normalises_over_the_draws(dims, size):
+    torch.manual_seed(0)
+    head = ModulatedHead(dims, 5, 3, 2, width=4, layers=2)
+    features, z = torch.randn(6, 5, *size), torch.randn(6, 3)
+    axes = [0, *range(2, 2 + dims)]
+    x = torch.einsum("oi,bi...->bo...", head.project.conv.weight.flatten(1), features)
+    x = x + head.project.conv.bias.view(-1, *(1,) * dims)
+    shift, scale = (z @ head.latent.weight.mT).view(6, 8, *(1,) * dims).split(4, dim=1)
+    x = torch.einsum("oi,bi...->bo...", head.layers[0].conv.weight.flatten(1), (x + shift) * (1 + scale))
+    x = F.relu((x - x.mean(axes, keepdim=True)) / (x.var(axes, keepdim=True, correction=0) + 1e-5).sqrt())
+    torch.testing.assert_close(head(head.project(features), z), head.layers[1](x))
+
+
 def test_other_dimensions_are_refused():
     with pytest.raises(ValueError, match="spatial_dims is 1"):
         PlainUNet(1, 1, 2)
 
 
-def test_a_head_without_nonlinearity_after_the_latent_is_refused():
+@pytest.mark.parametrize("head", [LatentHead, ModulatedHead])
+def test_a_head_without_nonlinearity_after_the_latent_is_refused(head):
     with pytest.raises(ValueError, match="layers is 1"):
-        LatentHead(2, 4, 2, 2, width=4, layers=1)
+        head(2, 4, 2, 2, width=4, layers=1)

@@ -12,6 +12,7 @@ from monai_flowssn.networks import (
     GaussianLadder,
     LadderDecoder,
     LatentHead,
+    ModulatedHead,
     MaskedLinear,
     PlainUNet,
     StreamlinedUNet,
@@ -94,7 +95,7 @@ def matching(d, c, k, **options):
 
 def mose(d, c, k):
     features, gate = plain(d, c, None), GaussianEncoder(d, c, 3, channels=(4, 8), convs=1)
-    head = LatentHead(d, 4, 1, k, width=8)
+    head = ModulatedHead(d, 4, 1, k, width=8)
     return MixtureOfStochasticExperts(features, gate, head=head, num_classes=k, experts=3, samples=2)
 
 
