@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
@@ -81,6 +82,8 @@ class StochasticSegmenter(nn.Module, ABC):
 
     #: Pixels decoded at once, over batch and draws; bounds the memory of ``sample`` and keeps its work near the cache.
     pixels_at_once: int = 2**19
+    #: Name of the network that a draw evaluates at every step, for methods that draw in steps.
+    step_network: str | None = None
 
     def __init__(self, *, num_classes: int) -> None:
         super().__init__()
@@ -135,6 +138,7 @@ class StochasticSegmenter(nn.Module, ABC):
             )
         code = self.encode(image)
         chunk = max(1, self.pixels_at_once // (len(image) * image[0, 0].numel()))
+        chunk = math.ceil(n / math.ceil(n / chunk))  # as equal as can be: no small rest, and one shape to compile
         for start in range(0, n, chunk):
             m = min(chunk, n - start)
             part = self.draw_noise(image, m) if noise is None else tuple(z[:, start : start + m] for z in noise)

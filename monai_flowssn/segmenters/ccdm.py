@@ -90,6 +90,7 @@ class CategoricalDiffusion(StochasticSegmenter):
         ValueError: if ``steps`` is not within 2 .. ``timesteps``, or for a network with another number of outputs.
     """
 
+    step_network = "net"
     alpha_bar: Tensor
 
     def __init__(self, net: nn.Module, *, num_classes: int = 2, timesteps: int = 250, steps: int | None = None) -> None:

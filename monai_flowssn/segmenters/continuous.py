@@ -46,6 +46,8 @@ class ContinuousFlowSSN(StochasticSegmenter):
         ValueError: for an unknown option, ``steps`` below 1, or a network with another number of outputs.
     """
 
+    step_network = "flow"
+
     def __init__(
         self,
         base: nn.Module | None,

@@ -33,6 +33,8 @@ class FlowMatching(StochasticSegmenter):
         ValueError: for options out of range, or a network with another number of outputs.
     """
 
+    step_network = "net"
+
     def __init__(
         self,
         net: nn.Module,

@@ -177,7 +177,8 @@ class SaveMapsd(Transform):
 
     Args:
         output_dir: folder of all outputs; each case gets its own folder in it.
-        output_ext: ".nii.gz" or ".png"; None takes PNG for 2-D images with three channels and NIfTI for all others.
+        output_ext: ".nii.gz" or ".png"; None takes PNG for colour pictures, 2-D with three channels
+            and pixels of unit size, and NIfTI for all others.
         image_key: the image (C, *S).
     """
 
@@ -198,7 +199,8 @@ class SaveMapsd(Transform):
             The case as it came.
         """
         image = data[self.image_key]
-        colour = image.ndim == 3 and len(image) == 3
+        # three contrasts of a scanner, which have a pixel size, would lose it in a PNG
+        colour = image.ndim == 3 and len(image) == 3 and np.allclose(data["majority"].pixdim, 1, atol=1e-3)
         extension = self.output_ext or (".png" if colour else ".nii.gz")
         case = case_name(data, data["majority"])
         for name in MAPS:

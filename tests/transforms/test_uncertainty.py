@@ -211,6 +211,12 @@ def test_colour_picture_gives_upright_png_of_its_size(tmp_path):
         assert np.asarray(saved)[4, 24] == round(0.95 * 255)
 
 
+def test_three_contrasts_of_a_scanner_keep_their_pixel_size(tmp_path):
+    image = MetaTensor(torch.zeros(3, 4, 4), affine=torch.diag(torch.tensor([0.5, 0.6, 3.0, 1.0])))
+    SaveMapsd(tmp_path)(DrawsToMapsd()({"image": image, "pred": torch.full((2, 2, 4, 4), 0.5), "case": "p1"}))
+    assert nib.load(tmp_path / "p1" / "p1_majority.nii.gz").header.get_zooms()[:2] == pytest.approx((0.5, 0.6))
+
+
 def test_png_entropy_scale(tmp_path):
     image = MetaTensor(torch.zeros(3, 4, 4))
     pred = torch.full((2, 4, 4, 4), 0.25)
