@@ -1,13 +1,35 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and arrays that are too large for memory."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["written_whole"]
+import numpy as np
+import torch
+
+__all__ = ["label_maps", "written_whole"]
+
+#: Bytes from which label maps are kept in a file.
+KEPT_IN_MEMORY = 2**28
+
+
+def label_maps(shape: Sequence[int]) -> torch.Tensor:
+    """Make room for label maps, uint8: in memory, or for 256 MiB and more in a temporary file that goes when they do.
+
+    The file lies in the system's folder for such (the environment variable TMPDIR), and the system keeps in memory what fits.
+
+    Args:
+        shape: such as (N, *S).
+    """
+    if math.prod(shape) < KEPT_IN_MEMORY:
+        return torch.empty(tuple(shape), dtype=torch.uint8)
+    with tempfile.TemporaryFile() as file:  # the mapping holds it open
+        return torch.from_numpy(np.memmap(file, dtype=np.uint8, shape=tuple(shape), mode="w+"))
 
 
 @contextmanager

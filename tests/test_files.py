@@ -1,6 +1,12 @@
-import pytest
+import gc
+import tempfile
+from pathlib import Path
 
-from monai_flowssn.files import written_whole
+import pytest
+import torch
+
+from monai_flowssn import files
+from monai_flowssn.files import label_maps, written_whole
 
 
 def fail_half_way(path) -> None:
@@ -25,3 +31,19 @@ def test_folders_are_made_and_nothing_else_is_left(tmp_path):
         temporary.write_text("new")
     assert path.read_text() == "new"
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into Linux's list of mapped files")
+def test_large_label_maps_are_kept_in_a_file_without_a_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(files, "KEPT_IN_MEMORY", 24)
+    small, large = label_maps((2, 3, 3)), label_maps((2, 3, 4))
+    large[1] = torch.arange(12).view(3, 4)
+    assert Path("/proc/self/maps").read_text().count(str(tmp_path)) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert large.shape == (2, 3, 4)
+    assert large[1, 2, 3] == 11
+    assert small.dtype == large.dtype == torch.uint8
+    del large
+    gc.collect()
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()

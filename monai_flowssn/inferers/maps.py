@@ -10,6 +10,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from monai_flowssn.inferers.draws import cpu_autocast, image_seed, own_randomness, plain
+from monai_flowssn.files import label_maps
 from monai_flowssn.inferers.windows import windowed_draws
 from monai_flowssn.transforms.uncertainty import collect_draws
 
@@ -19,7 +20,8 @@ __all__ = ["MapInferer"]
 class MapInferer(Inferer):
     """Draw ``n`` segmentations per image and keep one byte per pixel of each, with the means over them.
 
-    Memory beyond the output is that of one chunk of draws, so that volumes need not fit N times. A network for 2-D images draws
+    Memory beyond the output is that of one chunk of draws, and large volumes are kept in a file
+    (:func:`~monai_flowssn.files.label_maps`), so that they need not fit N times. A network for 2-D images draws
     volumes slice by slice along the last axis, all slices with one noise: a draw stays one hypothesis as far as it can.
 
     Args:
@@ -57,24 +59,28 @@ class MapInferer(Inferer):
         seeds = [int(torch.randint(2**31, ())) if self.seed is None else image_seed(row, self.seed) for row in rows]
         with cpu_autocast(inputs.device, self.autocast), own_randomness(inputs):
             cases = [self._case(row, network, seed) for row, seed in zip(rows, seeds)]
+        if len(cases) == 1:  # without a copy, for volumes
+            return {name: values[None] for name, values in cases[0].items()}
         return {name: torch.stack([case[name] for case in cases]) for name in cases[0]}
 
     def _case(self, image: Tensor, network: Any, seed: int) -> dict[str, Tensor]:
         dims = image.ndim - 2
         if dims == self.spatial_dims:
-            return self._collect(image, network, seed)
+            return self._collect(image, network, seed, label_maps((self.n, *image.shape[2:])))
         if (dims, self.spatial_dims) != (3, 2):
             raise ValueError(
                 f"the image (C, *S) is {tuple(image.shape[1:])}, the network has spatial_dims={self.spatial_dims}; only a 2-D "
                 "network draws images of another dimension, volumes by their slices."
             )
-        slices = [self._collect(plane, network, seed) for plane in image.unbind(-1)]
-        return {name: torch.stack([part[name] for part in slices], dim=-1) for name in slices[0]}
+        labels = label_maps((self.n, *image.shape[2:]))
+        slices = [self._collect(image[..., z], network, seed, labels[..., z]) for z in range(image.shape[-1])]
+        means = {name: torch.stack([part[name] for part in slices], dim=-1) for name in ("mean", "expected_entropy")}
+        return {"labels": labels, **means}
 
-    def _collect(self, image: Tensor, network: Any, seed: int) -> dict[str, Tensor]:
+    def _collect(self, image: Tensor, network: Any, seed: int, labels: Tensor) -> dict[str, Tensor]:
         torch.manual_seed(seed)
         if self.window is None:
             chunks = network.stream(image, self.n)
         else:
             chunks = windowed_draws(network, image, self.n, window=self.window, overlap=self.overlap)
-        return collect_draws(chunk[0] for chunk in chunks)
+        return collect_draws((chunk[0] for chunk in chunks), labels)

@@ -2,6 +2,7 @@
 
 from monai_flowssn.transforms.answer import AnswerViewerd
 from monai_flowssn.transforms.crop import CropOnRatersd
+from monai_flowssn.transforms.inverse import InvertDrawsd
 from monai_flowssn.transforms.panel import SavePaneld, draw_panel
 from monai_flowssn.transforms.raters import CheckCased, KeepRaterd, LoadCased, PadRatersd, RandDihedrald
 from monai_flowssn.transforms.summary import SaveSummaryd
@@ -20,6 +21,7 @@ __all__ = [
     "CheckCased",
     "CropOnRatersd",
     "DrawsToMapsd",
+    "InvertDrawsd",
     "KeepRaterd",
     "LoadCased",
     "PadRatersd",

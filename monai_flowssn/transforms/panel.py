@@ -153,7 +153,8 @@ def draw_panel(
 
 def _fullest_slice(draws: np.ndarray, raters: np.ndarray) -> int:
     """The slice with the most foreground, raters and draws weighing the same; the middle one if there is none."""
-    foreground = sum((masks > 0).mean(axis=(0, 1, 2)) for masks in (draws, raters) if len(masks))
+    groups = [masks for masks in (draws, raters) if len(masks)]
+    foreground = sum(np.mean([(mask > 0).mean(axis=(0, 1)) for mask in masks], axis=0) for masks in groups)
     return int(np.argmax(foreground)) if np.any(foreground) else draws.shape[-1] // 2
 
 

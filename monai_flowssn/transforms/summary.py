@@ -135,7 +135,9 @@ def summarise(data: Mapping[str, Any], case: str) -> dict[str, Any]:
     num_classes = len(mean) + 1
     counts = np.stack([_count_classes(draw, num_classes) for draw in draws]) * size  # (N, K)
     final = _count_classes(majority, num_classes) * size
-    region = torch.as_tensor(draws != 0).any(dim=0)  # (*S)
+    region = torch.zeros(majority.shape[1:], dtype=torch.bool)
+    for draw in draws:  # not all at once: they may be larger than memory
+        region |= torch.as_tensor(draw != 0).cpu()
     return {
         "case": case,
         "num_draws": len(draws),

@@ -15,7 +15,7 @@ from monai.transforms import Transform
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from monai_flowssn.files import written_whole
+from monai_flowssn.files import label_maps, written_whole
 from monai_flowssn.transforms.panel import CLASS_COLOURS
 from monai_flowssn.transforms.summary import case_file, case_name
 
@@ -46,7 +46,7 @@ def mean_probability(pred: torch.Tensor) -> torch.Tensor:
     Returns:
         (K, *S) float32.
     """
-    return collect_draws([pred])["mean"]
+    return _collect(pred)["mean"]
 
 
 def expected_entropy(pred: torch.Tensor) -> torch.Tensor:
@@ -58,7 +58,7 @@ def expected_entropy(pred: torch.Tensor) -> torch.Tensor:
     Returns:
         (*S) float32.
     """
-    return collect_draws([pred])["expected_entropy"]
+    return _collect(pred)["expected_entropy"]
 
 
 def mutual_information(pred: torch.Tensor) -> torch.Tensor:
@@ -75,26 +75,29 @@ def mutual_information(pred: torch.Tensor) -> torch.Tensor:
     Returns:
         (*S) float32.
     """
-    collected = collect_draws([pred])
+    collected = _collect(pred)
     return (entropy(collected["mean"]) - collected["expected_entropy"]).clamp_min(0)
 
 
-def collect_draws(chunks: Iterable[torch.Tensor]) -> dict[str, torch.Tensor]:
+def _collect(pred: torch.Tensor) -> dict[str, torch.Tensor]:
+    return collect_draws([pred], label_maps((len(pred), *pred.shape[2:])))
+
+
+def collect_draws(chunks: Iterable[torch.Tensor], labels: torch.Tensor) -> dict[str, torch.Tensor]:
     """Reduce draws to what their maps are made of, one draw at a time, so that they need not be held.
 
     Args:
         chunks: class probabilities of some draws of one case each, (M, K, *S), N draws in all.
+        labels: (N, *S) uint8, which is filled with the arg max of every draw.
 
     Returns:
-        ``labels`` (N, *S) uint8, arg max of every draw; ``mean`` (K, *S) and ``expected_entropy`` (*S), float32.
+        ``labels``; ``mean`` (K, *S) and ``expected_entropy`` (*S), float32.
     """
-    labels: list[torch.Tensor] = []
     total = inner = torch.zeros(())
-    for chunk in chunks:
-        for draw in chunk:
-            labels.append(draw.argmax(dim=0).to(torch.uint8))
-            total, inner = total + draw.float(), inner + entropy(draw.float())
-    return {"labels": torch.stack(labels), "mean": total / len(labels), "expected_entropy": inner / len(labels)}
+    for row, draw in zip(labels, (draw for chunk in chunks for draw in chunk), strict=True):
+        row.copy_(draw.argmax(dim=0))
+        total, inner = total + draw.float(), inner + entropy(draw.float())
+    return {"labels": labels, "mean": total / len(labels), "expected_entropy": inner / len(labels)}
 
 
 class DrawsToMapsd(Transform):
@@ -127,7 +130,7 @@ class DrawsToMapsd(Transform):
         if not isinstance(pred, Mapping):
             pred = pred.as_tensor() if isinstance(pred, MetaTensor) else pred
             _check_draws(pred, image)
-            pred = collect_draws([pred])
+            pred = _collect(pred)
         return {**data, **{name: _with_meta_of(image, values) for name, values in _maps(pred).items()}}
 
 
@@ -204,7 +207,9 @@ class SaveMapsd(Transform):
         extension = self.output_ext or (".png" if colour else ".nii.gz")
         case = case_name(data, data["majority"])
         for name in MAPS:
-            values = data[name] if name not in LABEL_MAPS else data[name].round().to(torch.uint8)
+            values = data[name]
+            if name in LABEL_MAPS and values.is_floating_point():  # after Invertd
+                values = values.round().to(torch.uint8)
             if extension == ".png":
                 _save_png(values, name, log_classes=np.log(len(data["mean"]) + 1), folder=self.output_dir, case=case)
             else:

@@ -20,7 +20,7 @@ def test_maps_are_those_of_the_draws(size):
     maps = MapInferer(5, spatial_dims=len(size), seed=3, autocast=False)(image, net)
     draws = DrawInferer(5, seed=3, autocast=False)(image, net)  # few enough to be one chunk
     for i, row in enumerate(draws):
-        for name, values in collect_draws([row]).items():
+        for name, values in collect_draws([row], torch.empty_like(row[:, 0], dtype=torch.uint8)).items():
             torch.testing.assert_close(maps[name][i], values, msg=name)
     assert maps["labels"].shape == (2, 5, *size)
     assert maps["labels"].dtype == torch.uint8
@@ -30,7 +30,9 @@ def test_maps_are_those_of_the_draws(size):
 
 def test_chunks_make_no_difference_to_the_maps():
     draws = torch.rand(7, 3, 4, 5).softmax(dim=1)
-    whole, parts = collect_draws([draws]), collect_draws(draws.split(2))
+    whole, parts = (
+        collect_draws(chunks, torch.empty(7, 4, 5, dtype=torch.uint8)) for chunks in ([draws], draws.split(2))
+    )
     torch.testing.assert_close(parts, whole)
 
 
@@ -41,6 +43,14 @@ def test_a_volume_is_drawn_slice_by_slice_with_one_noise():
     assert maps["labels"].shape == (1, 5, 8, 12, 3)
     assert torch.equal(maps["mean"][..., 2], maps["mean"][..., 0])
     assert not torch.equal(maps["mean"][..., 1], maps["mean"][..., 0])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_volumes_whose_draws_are_in_a_file_are_the_same(dims, monkeypatch):
+    image, net = torch.randn(1, 1, 8, 12, 4), network(dims)
+    expected = MapInferer(5, spatial_dims=dims, seed=3)(image, net)
+    monkeypatch.setattr("monai_flowssn.files.KEPT_IN_MEMORY", 0)
+    torch.testing.assert_close(MapInferer(5, spatial_dims=dims, seed=3)(image, net), expected, rtol=0, atol=0)
 
 
 def test_windows_cover_volumes_too():
