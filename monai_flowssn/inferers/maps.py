@@ -9,8 +9,8 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from monai_flowssn.inferers.draws import cpu_autocast, image_seed, own_randomness, plain
 from monai_flowssn.files import label_maps
+from monai_flowssn.inferers.draws import cpu_autocast, image_seed, own_randomness, plain
 from monai_flowssn.inferers.windows import windowed_draws
 from monai_flowssn.transforms.uncertainty import collect_draws
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.transforms import InvertibleTransform, Invertd, Transform
+from monai.transforms import Invertd, InvertibleTransform, Transform
 
 from monai_flowssn.files import label_maps
 
