@@ -42,8 +42,8 @@ class LossInferer(Inferer):
             return network(inputs, *args, **kwargs)
 
 
-class DrawInferer(Inferer):
-    """Draw ``n`` segmentations per image with ``network.sample``.
+class SamplingInferer(Inferer):
+    """What inferers that draw have in common.
 
     Args:
         n: number of draws N.
@@ -70,6 +70,10 @@ class DrawInferer(Inferer):
         if n < 1:
             raise ValueError(f"n is {n}; at least one draw is needed: pass n >= 1.")
         self.n, self.seed, self.window, self.overlap, self.autocast = n, seed, window, overlap, autocast
+
+
+class DrawInferer(SamplingInferer):
+    """Draw ``n`` segmentations per image with ``network.sample``. Options: :class:`SamplingInferer`."""
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return (B, N, K, *S) class probabilities for images (B, C, *S)."""

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
 from torch import Tensor
 
 from monai_flowssn.files import label_maps
-from monai_flowssn.inferers.draws import cpu_autocast, image_seed, own_randomness, plain
+from monai_flowssn.inferers.draws import SamplingInferer, cpu_autocast, image_seed, own_randomness, plain
 from monai_flowssn.inferers.windows import windowed_draws
 from monai_flowssn.transforms.uncertainty import collect_draws
 
 __all__ = ["MapInferer"]
 
 
-class MapInferer(Inferer):
+class MapInferer(SamplingInferer):
     """Draw ``n`` segmentations per image and keep one byte per pixel of each, with the means over them.
 
     Memory beyond the output is that of one chunk of draws, and large volumes are kept in a file
@@ -27,31 +25,15 @@ class MapInferer(Inferer):
     Args:
         n: number of draws N.
         spatial_dims: of the network.
-        seed: where given, the draws of an image are a function of this seed and the image; the global random state is left as
-            it was.
-        window: where given, images are drawn by windows of this size (:func:`~monai_flowssn.inferers.windowed_draws`).
-        overlap: share of a window that the next one covers at least.
-        autocast: whether to use bfloat16 where the CPU has it.
+        options: the others of :class:`SamplingInferer`.
 
     Raises:
         ValueError: if ``n`` is below 1, or an image has other dimensions than the network, but for volumes by slices.
     """
 
-    def __init__(
-        self,
-        n: int = 16,
-        *,
-        spatial_dims: int,
-        seed: int | None = None,
-        window: Sequence[int] | None = None,
-        overlap: float = 0.25,
-        autocast: bool = True,
-    ) -> None:
-        super().__init__()
-        if n < 1:
-            raise ValueError(f"n is {n}; at least one draw is needed: pass n >= 1.")
-        self.n, self.spatial_dims, self.seed = n, spatial_dims, seed
-        self.window, self.overlap, self.autocast = window, overlap, autocast
+    def __init__(self, n: int = 16, *, spatial_dims: int, **options: Any) -> None:
+        super().__init__(n, **options)
+        self.spatial_dims = spatial_dims
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Return, for images (B, C, *S), what :func:`~monai_flowssn.transforms.collect_draws` does, stacked over B."""
