@@ -22,10 +22,19 @@ class LatentHead(nn.Module):
         out_channels: channels of the output.
         width: channels between the layers.
         layers: number of 1x1 convolutions, at least 2.
+        norm: MONAI's normalisation between the layers, or None.
     """
 
     def __init__(
-        self, spatial_dims: int, in_channels: int, latent_dim: int, out_channels: int, *, width: int, layers: int = 4
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        latent_dim: int,
+        out_channels: int,
+        *,
+        width: int,
+        layers: int = 4,
+        norm: str | None = None,
     ) -> None:
         super().__init__()
         if layers < 2:
@@ -33,7 +42,8 @@ class LatentHead(nn.Module):
         self.project = Convolution(spatial_dims, in_channels, width, kernel_size=1, conv_only=True)
         self.latent = nn.Linear(latent_dim, width, bias=False)
         between = [
-            Convolution(spatial_dims, width, width, kernel_size=1, act="relu", norm=None) for _ in range(layers - 2)
+            Convolution(spatial_dims, width, width, kernel_size=1, act="relu", norm=norm, bias=norm is None)
+            for _ in range(layers - 2)
         ]
         self.layers = nn.Sequential(
             *between, Convolution(spatial_dims, width, out_channels, kernel_size=1, conv_only=True)
@@ -45,39 +55,34 @@ class LatentHead(nn.Module):
         return self.layers(F.relu(projected + z))
 
 
-class ModulatedHead(nn.Module):
-    """Shift and scale features by a latent vector, then apply 1x1 convolutions with batch normalisation and ReLU.
+class ModulatedHead(LatentHead):
+    """Shift and scale the projected features by a latent vector, then 1x1 convolutions with batch normalisation and ReLU.
 
     As in the public code of the mixture of stochastic experts (Gao et al. 2023, arXiv 2212.07328), but scaled about 1: about 0,
     as there, a latent vector of 0 would hide the image. The normalisation is over the draws too, so that they cannot all be
     empty, as they soon are without it.
 
-    Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the features.
-        latent_dim: L.
-        out_channels: channels of the output.
-        width: channels between the layers.
-        layers: number of 1x1 convolutions after the latent vector, at least 2.
+    Args: those of ``LatentHead`` without ``norm``; at least 3 ``layers``.
     """
 
     def __init__(
-        self, spatial_dims: int, in_channels: int, latent_dim: int, out_channels: int, *, width: int, layers: int = 4
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        latent_dim: int,
+        out_channels: int,
+        *,
+        width: int,
+        layers: int = 5,
     ) -> None:
-        super().__init__()
-        if layers < 2:
-            raise ValueError(f"layers is {layers}; the latent vector needs a nonlinearity after it: pass 2 or more.")
-        self.project = Convolution(spatial_dims, in_channels, width, kernel_size=1, conv_only=True)
+        if layers < 3:
+            raise ValueError(
+                f"layers is {layers}; one between the latent vector and the output is needed: pass 3 or more."
+            )
+        super().__init__(spatial_dims, in_channels, latent_dim, out_channels, width=width, layers=layers, norm="batch")
         self.latent = nn.Linear(latent_dim, 2 * width)
         nn.init.xavier_uniform_(self.latent.weight)
         nn.init.zeros_(self.latent.bias)
-        between = [
-            Convolution(spatial_dims, width, width, kernel_size=1, act="relu", norm="batch", bias=False)
-            for _ in range(layers - 1)
-        ]
-        self.layers = nn.Sequential(
-            *between, Convolution(spatial_dims, width, out_channels, kernel_size=1, conv_only=True)
-        )
 
     def forward(self, projected: Tensor, z: Tensor) -> Tensor:
         """Return (B, out_channels, *S) for ``project(features)`` (B, width, *S) and z (B, L)."""

@@ -11,7 +11,7 @@ from scipy.sparse import identity, kron
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from monai_flowssn.networks import LatentHead, ModulatedHead
+from monai_flowssn.networks import LatentHead
 from monai_flowssn.sampling.counter import categorical
 from monai_flowssn.segmenters.base import StochasticSegmenter, rater_weights, repeat_rows
 
@@ -93,7 +93,7 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
         features: ``features(image) -> (B, F, *S)``, any module.
         gate: ``gate(image) -> (B, E)`` logits of the experts, any module.
         head: how z meets the features; its ``latent_dim`` is that of the experts. Without the normalisation of ``ModulatedHead``
-            all draws can become empty for good where many annotations are.
+            all draws become empty for good where many annotations are.
         num_classes: K, the background included.
         experts: E.
         samples: S, draws of each expert in training.
@@ -113,7 +113,7 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
         features: nn.Module,
         gate: nn.Module,
         *,
-        head: LatentHead | ModulatedHead,
+        head: LatentHead,
         num_classes: int = 2,
         experts: int = 4,
         samples: int = 4,

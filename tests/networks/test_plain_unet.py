@@ -42,7 +42,7 @@ def test_the_head_is_tiling_concatenation_and_1x1_convolutions(dims, size):
 @pytest.mark.parametrize(("dims", "size"), [(2, (4, 3)), (3, (2, 3, 2))])
 def test_the_modulated_head_shifts_and_scales_the_features_and_normalises_over_the_draws(dims, size):
     torch.manual_seed(0)
-    head = ModulatedHead(dims, 5, 3, 2, width=4, layers=2)
+    head = ModulatedHead(dims, 5, 3, 2, width=4, layers=3)
     features, z = torch.randn(6, 5, *size), torch.randn(6, 3)
     axes = [0, *range(2, 2 + dims)]
     x = torch.einsum("oi,bi...->bo...", head.project.conv.weight.flatten(1), features)
@@ -58,7 +58,7 @@ def test_other_dimensions_are_refused():
         PlainUNet(1, 1, 2)
 
 
-@pytest.mark.parametrize("head", [LatentHead, ModulatedHead])
-def test_a_head_without_nonlinearity_after_the_latent_is_refused(head):
-    with pytest.raises(ValueError, match="layers is 1"):
-        head(2, 4, 2, 2, width=4, layers=1)
+@pytest.mark.parametrize(("head", "layers"), [(LatentHead, 1), (ModulatedHead, 2)])
+def test_a_head_without_nonlinearity_after_the_latent_is_refused(head, layers):
+    with pytest.raises(ValueError, match=f"layers is {layers}"):
+        head(2, 4, 2, 2, width=4, layers=layers)
