@@ -77,6 +77,20 @@ def build(bundle: str, options: dict) -> torch.nn.Module:
     return parser.get_parsed_content("network_def")
 
 
+@pytest.mark.parametrize("method", ["continuous", "autoregressive"])
+@pytest.mark.parametrize(("data", "overlays"), [("LIDC", []), ("REFUGE", ["data/refuge", "profiles/paper_refuge"])])
+def test_the_recipes_have_the_networks_that_were_published(method: str, data: str, overlays: list[str]) -> None:
+    args, *_ = PUBLISHED[f"{method} {data}"]
+    parser = ConfigParser()
+    files = [ROOT / "configs" / f"{name}.yaml" for name in overlays]
+    parser.read_config([script.BUNDLES / f"flowssn_{method}_segmentation" / "configs" / "inference.yaml", *files])
+    with torch.device("meta"):
+        state = {key: torch.empty(shape) for part in checkpoint_shapes(args) for key, shape in part.items()}
+        _, weights, _ = script.convert({"args": args, "model_state_dict": state})
+        network = parser.get_parsed_content("network_def")
+    assert {k: v.shape for k, v in network.state_dict().items()} == {k: v.shape for k, v in weights.items()}
+
+
 SMALL = {
     "continuous": arguments(
         unet_args(1, 16, [1, 2], size=8, outputs=4), unet_args(2, 16, [1, 1], size=8, outputs=2, head=16)
