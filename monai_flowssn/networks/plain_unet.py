@@ -15,13 +15,16 @@ from monai_flowssn.networks.shapes import check_divisible
 __all__ = ["GaussianEncoder", "PlainUNet"]
 
 
-def _level(spatial_dims: int, inputs: int, outputs: int, convs: int) -> nn.Sequential:
-    """``convs`` 3x3 convolutions with ReLU, He-initialised, without normalisation."""
-    layers = [Convolution(spatial_dims, outputs if i else inputs, outputs, act="relu", norm=None) for i in range(convs)]
-    for parameter in (parameter for layer in layers for parameter in layer.parameters()):
-        if parameter.ndim > 1:
+def _level(spatial_dims: int, inputs: int, outputs: int, convs: int, norm: str | None) -> nn.Sequential:
+    """``convs`` times [3x3 convolution, norm, ReLU], He-initialised."""
+    layers = [
+        Convolution(spatial_dims, outputs if i else inputs, outputs, act="relu", norm=norm, bias=norm is None)
+        for i in range(convs)
+    ]
+    for name, parameter in (named for layer in layers for named in layer.named_parameters()):
+        if name == "conv.weight":
             nn.init.kaiming_normal_(parameter, nonlinearity="relu")
-        else:
+        elif name == "conv.bias":
             nn.init.zeros_(parameter)
     return nn.Sequential(*layers)
 
@@ -37,6 +40,7 @@ class PlainUNet(nn.Module):
         out_channels: channels of the output, by a 1x1 convolution; None leaves it out and returns ``channels[0]`` features.
         channels: width of each level; each level but the last halves the resolution.
         convs: convolutions per level.
+        norm: MONAI's normalisation after every convolution, such as ``"batch"``, or None.
 
     Raises:
         ValueError: if a spatial size of the input is not divisible by ``2 ** (len(channels) - 1)``.
@@ -54,6 +58,7 @@ class PlainUNet(nn.Module):
         *,
         channels: Sequence[int] = (32, 64, 128, 192),
         convs: int = 3,
+        norm: str | None = None,
     ) -> None:
         super().__init__()
         if spatial_dims not in (2, 3):
@@ -62,9 +67,10 @@ class PlainUNet(nn.Module):
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
         self.pool = Pool[Pool.AVG, spatial_dims](2)
         inputs = [in_channels, *channels[:-1]]
-        self.encoder = nn.ModuleList(_level(spatial_dims, i, o, convs) for i, o in zip(inputs, channels))
+        self.encoder = nn.ModuleList(_level(spatial_dims, i, o, convs, norm) for i, o in zip(inputs, channels))
         self.decoder = nn.ModuleList(
-            _level(spatial_dims, above + below, above, convs) for above, below in zip(channels[-2::-1], channels[:0:-1])
+            _level(spatial_dims, above + below, above, convs, norm)
+            for above, below in zip(channels[-2::-1], channels[:0:-1])
         )
         self.head = (
             Convolution(spatial_dims, channels[0], out_channels, kernel_size=1, conv_only=True)
@@ -94,6 +100,7 @@ class GaussianEncoder(nn.Module):
         out_features: length of the vector.
         channels: width of each level.
         convs: convolutions per level.
+        norm: MONAI's normalisation after every convolution, such as ``"batch"``, or None.
     """
 
     def __init__(
@@ -104,11 +111,12 @@ class GaussianEncoder(nn.Module):
         *,
         channels: Sequence[int] = (32, 64, 128, 192),
         convs: int = 3,
+        norm: str | None = None,
     ) -> None:
         super().__init__()
         pool = Pool[Pool.AVG, spatial_dims](2)
         inputs = [in_channels, *channels[:-1]]
-        levels = [_level(spatial_dims, i, o, convs) for i, o in zip(inputs, channels)]
+        levels = [_level(spatial_dims, i, o, convs, norm) for i, o in zip(inputs, channels)]
         self.levels = nn.Sequential(*(nn.Sequential(pool, level) if i else level for i, level in enumerate(levels)))
         self.head = nn.Linear(channels[-1], out_features)
 

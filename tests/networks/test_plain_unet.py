@@ -22,6 +22,15 @@ def test_the_published_network():
     assert {tuple(c.kernel_size) for c in convs[:-1]} == {(3, 3)}
 
 
+@pytest.mark.parametrize("net", [PlainUNet, GaussianEncoder])
+def test_normalisation_follows_every_convolution_but_the_last(net):
+    kinds = [type(m) for m in net(2, 1, 2, channels=(4, 8), norm="batch").modules()]
+    assert kinds.count(nn.BatchNorm2d) == kinds.count(nn.ReLU) == 6 + 3 * (net is PlainUNet)
+    model = net(2, 1, 2, channels=(4, 8), norm="batch")
+    assert all(m.weight.eq(1).all() for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    assert model(1e4 * torch.randn(2, 1, 8, 8)).abs().max() < 1e3
+
+
 def test_sizes_that_cannot_be_halved_are_refused():
     with pytest.raises(ValueError, match=r"divisible by 4 .*pad the image to \(12, 8\)"):
         PlainUNet(2, 1, 2, channels=(4, 4, 4))(torch.zeros(1, 1, 10, 8))
