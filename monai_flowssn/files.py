@@ -25,10 +25,22 @@ def label_maps(shape: Sequence[int]) -> torch.Tensor:
 
     Args:
         shape: such as (N, *S).
+
+    Raises:
+        OSError: if that folder has no room for them.
     """
-    if math.prod(shape) < KEPT_IN_MEMORY:
+    size = math.prod(shape)
+    if size < KEPT_IN_MEMORY:
         return torch.empty(tuple(shape), dtype=torch.uint8)
     with tempfile.TemporaryFile() as file:  # the mapping holds it open
+        if hasattr(os, "posix_fallocate"):  # now, because a mapping that finds no room later ends the process
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise OSError(
+                    f"draws of shape {tuple(shape)} need {size / 2**30:.1f} GiB in {tempfile.gettempdir()} ({error}); make room, "
+                    "set TMPDIR to a folder on another disk, or draw fewer."
+                ) from error
         return torch.from_numpy(np.memmap(file, dtype=np.uint8, shape=tuple(shape), mode="w+"))
 
 

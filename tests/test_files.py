@@ -47,3 +47,14 @@ def test_large_label_maps_are_kept_in_a_file_without_a_name(tmp_path, monkeypatc
     del large
     gc.collect()
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
+def test_no_room_for_large_label_maps_is_said_before_anything_is_drawn(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(files, "KEPT_IN_MEMORY", 0)
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match=r"\(2, 3, 4\) need 0.0 GiB in .*No space left on device.*set TMPDIR"):
+        label_maps((2, 3, 4))
