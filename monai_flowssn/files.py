@@ -21,7 +21,8 @@ KEPT_IN_MEMORY = 2**28
 def label_maps(shape: Sequence[int]) -> torch.Tensor:
     """Make room for label maps, uint8: in memory, or for 256 MiB and more in a temporary file that goes when they do.
 
-    The file lies in the system's folder for such (the environment variable TMPDIR), and the system keeps in memory what fits.
+    The file lies in the system's folder for such (the environment variable TMPDIR), which should be on a disk, and the
+    system keeps in memory what fits.
 
     Args:
         shape: such as (N, *S).

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -62,3 +64,19 @@ def tiny_options(tiny_lidc: Path, tmp_path: Path) -> dict:
         "lr": 0.01,
         "num_workers": 0,
     }
+
+
+@pytest.fixture
+def mapped_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Keeps all label maps in files, and says how many bytes of such files this process has mapped."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("looks into Linux's list of mapped files")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("monai_flowssn.files.KEPT_IN_MEMORY", 0)
+
+    def count() -> int:
+        ranges = [line.split()[0].split("-") for line in maps.read_text().splitlines() if str(tmp_path) in line]
+        return sum(int(end, 16) - int(start, 16) for start, end in ranges)
+
+    return count

@@ -13,7 +13,7 @@ import nibabel
 import pytest
 import torch
 import yaml
-from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES = sorted(path.parent for path in (ROOT / "bundles").glob("*/recipe.yaml"))
@@ -55,6 +55,17 @@ def test_metadata_and_network_verify(bundle: Path, tiny_options: dict) -> None:
     verify_metadata(meta_file=metadata, filepath=str(ROOT / "configs" / "metadata_schema.json"))
     tiny = {key: tiny_options[key] for key in ("backbone", "flow_network", "plain_unet", "ladder")}
     verify_net_in_out("network_def", meta_file=metadata, config_file=str(bundle / "configs" / "inference.yaml"), **tiny)
+
+
+def test_the_smallest_size_of_the_metadata_is_one_that_the_published_network_takes(bundle: Path) -> None:
+    config = ConfigParser()
+    config.read_config(str(bundle / "configs" / "inference.yaml"))
+    shape = json.loads((bundle / "configs" / "metadata.json").read_text())["network_data_format"]["inputs"]["image"]
+    size = [int(str(edge).removesuffix("*n")) for edge in shape["spatial_shape"]]
+    if "steps" in config["network_def"]:
+        config["network_def"]["steps"] = 2
+    network = config.get_parsed_content("network_def").eval()
+    assert network(torch.zeros(1, 1, *size)).shape == (1, 2, *size)
 
 
 @pytest.mark.parametrize("file", ["train", "inference"])

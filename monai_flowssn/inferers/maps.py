@@ -18,8 +18,8 @@ __all__ = ["MapInferer"]
 class MapInferer(SamplingInferer):
     """Draw ``n`` segmentations per image and keep one byte per pixel of each, with the means over them.
 
-    Memory beyond the output is that of one chunk of draws, and large volumes are kept in a file
-    (:func:`~monai_flowssn.files.label_maps`), so that they need not fit N times. A network for 2-D images draws
+    Memory beyond the output is that of one chunk of draws, and the draws of a large volume, in a batch of one, are kept in a file
+    (:func:`~monai_flowssn.files.label_maps`), so that they need not fit into memory together. A network for 2-D images draws
     volumes slice by slice along the last axis, all slices with one noise: a draw stays one hypothesis as far as it can.
 
     Args:
@@ -54,8 +54,9 @@ class MapInferer(SamplingInferer):
                 f"the image (C, *S) is {tuple(image.shape[1:])}, the network has spatial_dims={self.spatial_dims}; only a 2-D "
                 "network draws images of another dimension, volumes by their slices."
             )
-        labels = label_maps((self.n, *image.shape[2:]))
-        slices = [self._collect(image[..., z], network, seed, labels[..., z]) for z in range(image.shape[-1])]
+        depth, plane = image.shape[-1], image.shape[2:-1]
+        labels = label_maps((self.n, depth, *plane)).movedim(1, -1)  # a slice of a draw lies together in the file
+        slices = [self._collect(image[..., z], network, seed, labels[..., z]) for z in range(depth)]
         means = {name: torch.stack([part[name] for part in slices], dim=-1) for name in ("mean", "expected_entropy")}
         return {"labels": labels, **means}
 

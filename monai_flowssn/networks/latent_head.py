@@ -59,8 +59,8 @@ class ModulatedHead(LatentHead):
     """Shift and scale the projected features by a latent vector, then 1x1 convolutions with batch normalisation and ReLU.
 
     As in the public code of the mixture of stochastic experts (Gao et al. 2023, arXiv 2212.07328), but scaled about 1: about 0,
-    as there, a latent vector of 0 would hide the image. The normalisation is over the draws too, so that they cannot all be
-    empty, as they soon are without it.
+    as there, a latent vector of 0 would hide the image. The normalisation is over the draws too, which keeps them
+    from all becoming empty.
 
     Args: those of ``LatentHead`` without ``norm``; at least 3 ``layers``.
     """

@@ -40,7 +40,7 @@ class PlainUNet(nn.Module):
         out_channels: channels of the output, by a 1x1 convolution; None leaves it out and returns ``channels[0]`` features.
         channels: width of each level; each level but the last halves the resolution.
         convs: convolutions per level.
-        norm: MONAI's normalisation after every convolution, such as ``"batch"``, or None.
+        norm: MONAI's normalisation after every convolution, ``"batch"`` or ``"instance"``, or None.
 
     Raises:
         ValueError: if a spatial size of the input is not divisible by ``2 ** (len(channels) - 1)``.

@@ -14,8 +14,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from monai.data import MetaTensor
-from monai.transforms import Orientation, Transform
+from monai.data.utils import to_affine_nd
+from monai.transforms import Transform
 from monai.utils.enums import MetaKeys
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
 from monai_flowssn.files import written_whole
 from monai_flowssn.transforms.summary import case_file, case_name
@@ -37,14 +40,18 @@ def upright(values: torch.Tensor, like: torch.Tensor) -> tuple[np.ndarray, float
         like: the image (C, *S) whose meta data and affine hold for the maps.
 
     Returns:
-        The maps (any, rows, columns[, slices]), and the height of a pixel over its width.
+        The maps (any, rows, columns[, slices]), a view, and the height of a pixel over its width.
     """
-    turned: Any = MetaTensor(_plain(values), affine=like.affine.cpu() if isinstance(like, MetaTensor) else None)
+    array = np.moveaxis(_plain(values).numpy(), 0, -1)  # (*S, any)
+    affine = np.eye(like.ndim)
+    if isinstance(like, MetaTensor):
+        affine = to_affine_nd(like.ndim - 1, like.affine.numpy(force=True))
+    spacing = voxel_sizes(affine)
     if MetaKeys.ORIGINAL_AFFINE in getattr(like, "meta", {}):  # left there by the readers of oriented files alone
-        labels = (("L", "R"), ("P", "A"), ("I", "S"))
-        turned = Orientation(axcodes="LPS"[: like.ndim - 1], labels=labels)(turned)
-    width, height = turned.pixdim[:2].tolist()
-    return turned.numpy().swapaxes(1, 2), height / width
+        turn = ornt_transform(io_orientation(affine), axcodes2ornt("LPS"[: like.ndim - 1]))
+        # not by MONAI's Orientation, which copies: draws may be larger than memory
+        array, spacing = apply_orientation(array, turn), spacing[turn[:, 0].argsort()]
+    return np.moveaxis(array, -1, 0).swapaxes(1, 2), float(spacing[1] / spacing[0])
 
 
 def _plain(values: torch.Tensor) -> torch.Tensor:

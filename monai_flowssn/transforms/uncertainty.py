@@ -15,7 +15,7 @@ from monai.transforms import Transform
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from monai_flowssn.files import label_maps, written_whole
+from monai_flowssn.files import written_whole
 from monai_flowssn.transforms.panel import CLASS_COLOURS
 from monai_flowssn.transforms.summary import case_file, case_name
 
@@ -80,7 +80,7 @@ def mutual_information(pred: torch.Tensor) -> torch.Tensor:
 
 
 def _collect(pred: torch.Tensor) -> dict[str, torch.Tensor]:
-    return collect_draws([pred], label_maps((len(pred), *pred.shape[2:])))
+    return collect_draws([pred], pred.new_empty((len(pred), *pred.shape[2:]), dtype=torch.uint8))
 
 
 def collect_draws(chunks: Iterable[torch.Tensor], labels: torch.Tensor) -> dict[str, torch.Tensor]:

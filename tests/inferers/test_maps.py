@@ -46,11 +46,13 @@ def test_a_volume_is_drawn_slice_by_slice_with_one_noise():
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_volumes_whose_draws_are_in_a_file_are_the_same(dims, monkeypatch):
+def test_volumes_whose_draws_are_in_a_file_are_the_same(dims, request):
     image, net = torch.randn(1, 1, 8, 12, 4), network(dims)
     expected = MapInferer(5, spatial_dims=dims, seed=3)(image, net)
-    monkeypatch.setattr("monai_flowssn.files.KEPT_IN_MEMORY", 0)
-    torch.testing.assert_close(MapInferer(5, spatial_dims=dims, seed=3)(image, net), expected, rtol=0, atol=0)
+    mapped_bytes = request.getfixturevalue("mapped_bytes")
+    maps = MapInferer(5, spatial_dims=dims, seed=3)(image, net)
+    torch.testing.assert_close(maps, expected, rtol=0, atol=0)
+    assert mapped_bytes() >= maps["labels"].numel()
 
 
 def test_windows_cover_volumes_too():

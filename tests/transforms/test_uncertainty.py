@@ -175,6 +175,11 @@ def test_off_centre_object_returns_to_its_place(tmp_path):
     np.testing.assert_allclose(mean, 0.9 * image[0], rtol=1e-6)
 
 
+def test_maps_stay_on_the_device_of_the_draws():
+    data = DrawsToMapsd()({"image": torch.zeros(1, 4, 5), "pred": torch.empty(3, 2, 4, 5, device="meta")})
+    assert {name: data[name].device.type for name in MAPS} == dict.fromkeys(MAPS, "meta")
+
+
 def test_several_foreground_classes_lie_on_the_last_axis(tmp_path):
     pred = random_draws(3, 4, 5, 6)
     image = MetaTensor(torch.zeros(1, 5, 6))
