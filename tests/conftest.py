@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import locale
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,14 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+CTYPE = locale.setlocale(locale.LC_CTYPE)
+
+
+@pytest.fixture(autouse=True)
+def same_locale() -> Iterator[None]:
+    """ITK, with which tests write DICOM files, leaves the locale C."""
+    yield
+    locale.setlocale(locale.LC_CTYPE, CTYPE)
 
 
 def write_lidc(path: Path, *, cases: int = 6, size: int = 16) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,9 @@ def _name(item: Mapping[Hashable, Any]) -> str:
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+
+
+_CTYPE = locale.setlocale(locale.LC_CTYPE)
 
 
 class LoadCased(Transform):
@@ -54,6 +58,8 @@ class LoadCased(Transform):
         except Exception as error:  # every reader has its own errors
             reason = str(error).split("\n")[0]
             raise ValueError(f"{_name(item)}: {path} does not load ({reason}); replace or remove it.") from error
+        finally:  # ITK's DICOM reader leaves the locale C, in which Python takes every text file for ASCII
+            locale.setlocale(locale.LC_CTYPE, _CTYPE)
         image.meta["filename_or_obj"] = str(item.get("case", image.meta["filename_or_obj"]))
         return image
 

@@ -1,4 +1,5 @@
 import json
+import locale
 
 import itk
 import nibabel
@@ -11,6 +12,7 @@ from monai_flowssn.data.splits import SPLITS, fold_patients
 from monai_flowssn.transforms.raters import CheckCased, LoadCased
 
 # ITK's compiled modules warn while they are loaded, and crash Python where the warning is an error
+CTYPE = locale.setlocale(locale.LC_CTYPE)
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")
 
 MASK = np.random.default_rng(0).integers(0, 2, (5, 4), dtype=np.uint8)  # (y, x)
@@ -189,6 +191,7 @@ def test_a_dicom_series_with_nifti_masks(tmp_path):
     entries = [{"image": "scan.1", "label": [name, name]} for name in ("r.nii.gz", "elsewhere.nii.gz")]
     path = write_json(tmp_path, {"training": entries[:1], "validation": entries[1:]})
     item = CheckCased(num_classes=2)(LoadCased()(datalist(path, "train")[0]))
+    assert locale.setlocale(locale.LC_CTYPE) == CTYPE  # ITK changes it
     assert item["case"] == "scan_1"
     np.testing.assert_array_equal(item["image"][0].numpy(), array.transpose(2, 1, 0))
     np.testing.assert_array_equal(item["label"].numpy(), np.stack([mask, mask]))
