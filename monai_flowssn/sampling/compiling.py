@@ -13,7 +13,7 @@ __all__ = ["compile_steps"]
 def compile_steps(segmenter: nn.Module) -> None:
     """Compile the network that a draw evaluates at every step with ``torch.compile``, in place.
 
-    The first draw of every shape (image size, batch, draws at once) then takes half a minute or more, later ones less than without.
+    The first draw of every shape (image size, batch, draws at once) then takes half a minute or more, later ones less time.
     Weights and their names stay as they are. Where nothing can be compiled, such as without a C++ compiler, a warning says so and
     the network stays as it is.
 
