@@ -133,11 +133,12 @@ def summarise(data: Mapping[str, Any], case: str) -> dict[str, Any]:
     draws, mean, majority = data["draws"], data["mean"], data["majority"]
     size, unit = pixel_size(majority)
     num_classes = len(mean) + 1
-    counts = np.stack([_count_classes(draw, num_classes) for draw in draws]) * size  # (N, K)
-    final = _count_classes(majority, num_classes) * size
-    region = torch.zeros(majority.shape[1:], dtype=torch.bool)
-    for draw in draws:  # not all at once: they may be larger than memory
+    sizes, region = [], torch.zeros(majority.shape[1:], dtype=torch.bool)
+    for draw in draws:  # one at a time, and each once: they may be larger than memory
+        sizes.append(_count_classes(draw, num_classes) * size)
         region |= torch.as_tensor(draw != 0).cpu()
+    counts = np.stack(sizes)  # (N, K)
+    final = _count_classes(majority, num_classes) * size
     return {
         "case": case,
         "num_draws": len(draws),

@@ -11,8 +11,8 @@ from monai_flowssn.data.json_datalist import datalist
 from monai_flowssn.data.splits import SPLITS, fold_patients
 from monai_flowssn.transforms.raters import CheckCased, LoadCased
 
-# ITK's compiled modules warn while they are loaded, and crash Python where the warning is an error
 CTYPE = locale.setlocale(locale.LC_CTYPE)
+# ITK's compiled modules warn while they are loaded, and crash Python where the warning is an error
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")
 
 MASK = np.random.default_rng(0).integers(0, 2, (5, 4), dtype=np.uint8)  # (y, x)
