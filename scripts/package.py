@@ -21,6 +21,9 @@ import yaml
 from monai.bundle import ConfigParser
 
 WORKFLOWS = ("train", "evaluate", "inference")
+MIDDLE = (
+    "the middle of an image, as in its training (after training with --crops anywhere, --set crops=anywhere: all of it)"
+)
 
 
 def merged(bundle: Path, workflow: str, overlays: list[Path], settings: dict[str, Any]) -> dict[str, Any]:
@@ -66,8 +69,8 @@ def main() -> None:
         shutil.copy(arguments.bundle / "configs" / name, folder / name)
     (arguments.into / "models").mkdir(exist_ok=True)
     shutil.copy(arguments.model, arguments.into / "models" / "model.pt")
-    size = json.dumps(configs["inference"]["spatial_size"])
-    print(f"{arguments.into}: weights fit, windows of {size}")
+    size, anywhere = json.dumps(configs["inference"]["spatial_size"]), configs["inference"]["crops"] == "anywhere"
+    print(f"{arguments.into}: weights fit; takes", f"whole images by windows of {size}" if anywhere else MIDDLE)
 
 
 if __name__ == "__main__":

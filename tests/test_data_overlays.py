@@ -67,19 +67,21 @@ def test_own_files_train_evaluate_and_come_back_in_their_geometry(
         assert np.allclose(image.affine[:2, :2], np.diag([0.7, 0.6])), path.name
 
 
-def test_windows_cover_what_a_crop_leaves_out(own_data: Path, tiny_options: dict, tmp_path: Path) -> None:
+def test_a_model_of_centre_crops_draws_the_centre_and_one_of_windows_all(
+    own_data: Path, tiny_options: dict, tmp_path: Path
+) -> None:
     options = {**tiny_options, "datalist_file": str(own_data), "intensity_range": [-1000, 400], "raters": 3}
     del options["dataset_dir"]
     run("train", "datalist", options)
-    for name, window in {"crop": None, "windows": [16, 16]}.items():
-        run("inference", "datalist", {**options, "run_name": name, "window": window})
+    for crops in ("centre", "anywhere"):
+        run("inference", "datalist", {**options, "run_name": crops, "crops": crops})
     means = {
-        name: [nibabel.load(path).get_fdata() for path in (tmp_path / "runs" / name).rglob("*mean.nii.gz")]
-        for name in ("crop", "windows")
+        crops: [nibabel.load(path).get_fdata() for path in (tmp_path / "runs" / crops).rglob("*mean.nii.gz")]
+        for crops in ("centre", "anywhere")
     }
     assert all(np.squeeze(mean).shape == (20, 18) for maps in means.values() for mean in maps)
-    assert all((mean[-1:] == 0).all() for mean in means["crop"])
-    assert all((mean > 0).all() for mean in means["windows"])
+    assert all((mean[-1:] == 0).all() for mean in means["centre"])
+    assert all((mean > 0).all() for mean in means["anywhere"])
     run("evaluate", "datalist", {**options, "window": [16, 16]})
     assert (tmp_path / "runs" / "evaluate" / "per_case.csv").is_file()
 

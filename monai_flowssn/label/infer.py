@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from monailabel.tasks.infer.bundle import BundleInferTask
@@ -17,6 +18,12 @@ class DrawInferTask(BundleInferTask):
         """Return the answer to a request of plain values."""
         refuse_config(request)
         return super().__call__(request, callbacks)
+
+    def info(self) -> dict[str, Any]:
+        """Return what clients show; with the models that trainings have left since the server was started."""
+        models = Path(self.bundle_path, "models").glob("*.pt")
+        self._config["model_filename"] = sorted((path.name for path in models), key=lambda name: (len(name), name))
+        return super().info()
 
     def writer(self, data: dict[str, Any], extension: str | None = None, dtype: Any = None) -> tuple[Any, Any]:
         """Return the file of the answer and its JSON part."""

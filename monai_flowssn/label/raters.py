@@ -15,27 +15,13 @@ from monai_flowssn.label.requests import refuse_config
 
 logger = logging.getLogger(__name__)
 
-_CROP = {
-    "_target_": "monai_flowssn.transforms.CropOnRatersd",
-    "keys": ["image", "label"],
-    "spatial_size": "@spatial_size",
-}
-# images of any size, as in configs/data/datalist.yaml, which an installed package does not have
-WINDOWS = {
-    "sizing": [_CROP],
-    "train_sizing": [],
-    "augmentation": [
-        {**_CROP, "random": 0.75},
-        {"_target_": "monai_flowssn.transforms.RandDihedrald", "keys": ["image", "label"]},
-    ],
-}
-
 
 class RaterTrainTask(BundleTrainTask):
     """MONAI Label's training of a bundle, with every label of a study as the mask of one rater.
 
     Tags are raters: ``final``, and any other that annotators save under, such as their names. ``original`` is left out, because
-    the model's own answers are saved there. The model before a training is kept as ``model_<time>.pt``.
+    the model's own answers are saved there. The model before a training is kept as ``model_<time>.pt``. Training looks where the
+    bundle's ``crops`` says.
     """
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
@@ -85,5 +71,4 @@ class RaterTrainTask(BundleTrainTask):
         ]
         overrides["raters"] = max(len(item["label"]) for items in lists for item in items)
         overrides["data_name"] = "monai_label"
-        overrides.update(WINDOWS)
         return overrides

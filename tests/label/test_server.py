@@ -75,15 +75,15 @@ class Server:
 
 
 @pytest.fixture
-def app(tiny_options: dict, tiny_lidc: Path, tmp_path: Path) -> Path:
-    """A folder with a trained model and studies."""
+def app(tiny_options: dict, tiny_lidc: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A folder with studies and a trained model, of whole images or of their centre."""
     app = tmp_path / "app"
     bundle = ROOT / "bundles" / "ssn_segmentation"
     run("training", config_file=str(bundle / "configs" / "train.yaml"), **tiny_options)
     settings = {key: value for key, value in tiny_options.items() if key not in ("bundle_root", "dataset_dir")}
     command = [sys.executable, "scripts/package.py", bundle, app / "model" / MODEL]
     command += ["--model", tmp_path / "models" / "model.pt", "--set"]
-    command += [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    command += [f"{key}={json.dumps(value)}" for key, value in {**settings, "crops": request.param}.items()]
     subprocess.run(command, cwd=ROOT, check=True)
     write_studies(app / "studies", tiny_lidc)
     return app
@@ -126,6 +126,7 @@ def read_nifti(content: bytes, folder: Path) -> nibabel.Nifti1Image:
     return nibabel.load(path)
 
 
+@pytest.mark.parametrize("app", ["anywhere"], indirect=True)
 def test_our_app_answers_scores_chooses_and_learns(app: Path, tmp_path: Path) -> None:
     with serving(app, "scripts/label_server", app, app / "studies") as server:
         info = server.get("info/")
@@ -137,6 +138,7 @@ def test_our_app_answers_scores_chooses_and_learns(app: Path, tmp_path: Path) ->
         check_training(server, app)
 
 
+@pytest.mark.parametrize("app", ["centre"], indirect=True)
 def test_the_stock_app_answers_and_learns(app: Path, tmp_path: Path) -> None:
     shutil.copytree(LABEL / "monailabel" / "sample-apps" / "monaibundle", app, dirs_exist_ok=True)
     command = ["monailabel", "start_server", "--app", app, "--studies", app / "studies", "--host", "127.0.0.1"]
@@ -237,4 +239,7 @@ def check_training(server: Server, app: Path) -> None:
     groups = manifest["groups"]
     assert groups["train"]["cases"] + groups["val"]["cases"] == 3
     assert groups["train"]["masks"] + groups["val"]["masks"] == 5
-    assert server.infer("picture0", "json").status_code == 200  # with the new weights
+    choice = server.get("info/")["models"][MODEL]["config"]["model_filename"]
+    assert choice == ["model.pt", *(path.name for path in models.glob("model_*.pt"))]
+    for name in choice:
+        assert server.infer("picture0", "json", model_filename=name).status_code == 200

@@ -39,6 +39,20 @@ def test_without_a_label_it_is_the_centre_of_the_image():
     assert out["image"][:, 0, 0].tolist() == [8, 3]
 
 
+def test_without_a_key_of_masks_it_is_the_centre_of_the_image():
+    out = CropOnRatersd(KEYS, spatial_size=[4, 4], label_key=None)(case((20, 10), (0, 0)))
+    assert out["image"][:, 0, 0].tolist() == [8, 3]
+    assert out["label"].shape == (2, 4, 4)
+
+
+def test_a_flat_window_takes_all_slices_of_a_volume():
+    item, crop = case((20, 3, 5), (10, 2, 3)), CropOnRatersd(KEYS, spatial_size=[4, 4])
+    out = crop(item)
+    assert out["image"].shape[1:] == (4, 4, 5)
+    assert out["image"][:, 0, 0, 0].tolist() == [8, 0, 0]
+    assert torch.equal(crop.inverse(out)["label"].as_tensor(), item["label"].as_tensor())
+
+
 def test_a_missing_rater_annotated_nothing():
     item = case((20, 20), (2, 2), raters=3)
     item["label"][2] = -1
