@@ -192,7 +192,7 @@ def test_two_processes_are_as_good_as_one(tiny_options: dict, tmp_path: Path, mo
     one, two = tmp_path / "one", tmp_path / "two"
     options = {**tiny_options, "augmentation": [], "max_epochs": 2}
     options |= {"train_options": {"limit": 5}, "val_options": {"limit": 5}}  # an odd one out
-    options["train::inferer::autocast"] = False  # rounding to bfloat16 depends on the batch
+    options |= {"train::inferer::autocast": False, "mlflow::loss_every": 1}  # rounding to bfloat16 depends on the batch
     run("training", config_file=configs("unet", "train")[2:-2], **{**options, "bundle_root": str(one)})
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
     options |= {"bundle_root": str(two), "batch_size": 1}
@@ -204,6 +204,8 @@ def test_two_processes_are_as_good_as_one(tiny_options: dict, tmp_path: Path, mo
     ((status, expected),), ((_, metrics),) = tracked(one), tracked(two)
     assert status == "FINISHED"
     assert metrics["val_ged_v_n3"] == pytest.approx(expected["val_ged_v_n3"], abs=1e-4)
+    assert len(metrics["train_loss"]) == 4
+    assert metrics["train_loss"] == pytest.approx(expected["train_loss"], abs=1e-4)
 
     method = "flowssn_continuous"
     run("training", config_file=configs(method, "train")[2:-2], **{**tiny_options, "bundle_root": str(one)})

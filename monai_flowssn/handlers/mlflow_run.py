@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from filelock import FileLock
 from ignite.engine import Engine, Events
@@ -94,12 +95,13 @@ class MLflowRunHandler:
         self._resume_id = state_dict["run_id"]
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer or an evaluator; only the first process of a distributed run does."""
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        if not distributed or torch.distributed.get_rank() == 0:
+        """Follow a trainer or an evaluator; of several processes the first one logs, the others give it their losses."""
+        if idist.get_rank() == 0:
             # Not STARTED: a CheckpointLoader, wherever it stands in the list, has then told which run to continue.
             engine.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
             engine.add_event_handler(Events.COMPLETED, self._nothing_left)
+        elif not isinstance(engine, Evaluator):
+            engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.loss_every), self._mean_losses)
 
     def _nothing_left(self, engine: Engine) -> None:
         """Finish the run of a training that was killed when all its epochs were done."""
@@ -129,11 +131,18 @@ class MLflowRunHandler:
         engine.add_event_handler(Events.EXCEPTION_RAISED, _raise)
 
     def _iteration_completed(self, engine: Any) -> None:
-        losses = self.output_transform(engine.state.output)
-        losses = losses if isinstance(losses, Mapping) else {"loss": losses}
-        self._add({f"train_{name}": value for name, value in losses.items()}, engine.state.iteration)
+        self._add(self._mean_losses(engine), engine.state.iteration)
         if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
             self._attempt(self._flush)
+
+    def _mean_losses(self, engine: Any) -> dict[str, Any]:
+        """Return the losses of the whole batch; every process has to ask for them."""
+        losses = self.output_transform(engine.state.output)
+        losses = losses if isinstance(losses, Mapping) else {"loss": losses}
+        processes = idist.get_world_size()
+        if processes > 1:
+            losses = {name: idist.all_reduce(value.detach().clone()) / processes for name, value in losses.items()}
+        return {f"train_{name}": value for name, value in losses.items()}
 
     def _epoch_completed(self, engine: Engine) -> None:
         # the one result of an evaluation has no course: at step 0 MLflow draws it as a bar
