@@ -10,7 +10,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from monai.bundle import ConfigWorkflow
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.data import MetaTensor
+from monai.transforms import Compose
 
 from monai_flowssn.data.contours import RATINGS, Contour, Nodule
 
@@ -84,6 +87,43 @@ def test_a_model_of_centre_crops_draws_the_centre_and_one_of_windows_all(
     assert all((mean > 0).all() for mean in means["anywhere"])
     run("evaluate", "datalist", {**options, "window": [16, 16]})
     assert (tmp_path / "runs" / "evaluate" / "per_case.csv").is_file()
+
+
+@pytest.mark.parametrize("crops", ["centre", "anywhere", "whole"])
+@pytest.mark.parametrize("data", sorted(path.stem for path in (ROOT / "configs" / "data").glob("*.yaml")))
+def test_every_data_set_takes_every_kind_of_crop(data: str, crops: str, tmp_path: Path) -> None:
+    """Training and validation see the same size, and inference what training taught."""
+    volumes = data == "lidc_contours_volumes"
+    size, window = ([20, 26, 10], [8, 8, 4]) if volumes else ([20, 26], [8, 8])
+    parsers = {}
+    for file in ("train", "evaluate", "inference"):
+        parsers[file] = parser = ConfigParser()
+        for path in (BUNDLE / f"{file}.yaml", ROOT / "configs" / "data" / f"{data}.yaml"):
+            parser.update(ConfigParser.load_config_file(path))
+        parser.update({"crops": crops, "spatial_size": window, "spatial_dims": len(window), "intensity_range": [0, 1]})
+        parser.parse()
+    channels, raters = (parsers["train"].get_parsed_content(name) for name in ("image_channels", "raters"))
+    item = {"case": "a", "patient": "p", "image": MetaTensor(torch.rand(channels, *size))}
+    item["label"] = MetaTensor((torch.rand(raters, *size) < 0.1).int())
+    for id_ in ("train::preprocessing", "validate::preprocessing"):
+        seen = parsers["train"].get_parsed_content(id_)(dict(item))
+        assert seen["image"].shape == (channels, *window), id_
+        assert seen["label"].shape == (raters, *window), id_
+    seen = parsers["evaluate"].get_parsed_content("preprocessing")(dict(item))
+    assert list(seen["image"].shape[1:]) == (size if parsers["evaluate"].get_parsed_content("window") else window)
+    image = parsers["inference"].get_parsed_content("preprocessing")({"image": item["image"]})["image"]
+    geometry = parsers["inference"].get_parsed_content("geometry")
+    whole = Compose(geometry)({"image": item["image"]})["image"].shape[1:]
+    assert tuple(image.shape[1:]) == (tuple(whole) if crops == "anywhere" else tuple(window))
+    assert parsers["inference"].get_parsed_content("window") == (window if crops == "anywhere" else None)
+
+
+def test_other_crops_are_refused() -> None:
+    parser = ConfigParser(ConfigParser.load_config_file(BUNDLE / "train.yaml"))
+    parser["crops"] = "center"
+    with pytest.raises(RuntimeError) as error:
+        parser.get_parsed_content("sizing")
+    assert "choose one of 'centre', 'anywhere', 'whole'" in str(error.value.__cause__)
 
 
 def test_volumes_of_uneven_voxels_train_evaluate_and_come_back_in_theirs(

@@ -1,7 +1,7 @@
 """MONAI transforms: rater masks before the network; maps, files and panels after it."""
 
 from monai_flowssn.transforms.answer import AnswerViewerd
-from monai_flowssn.transforms.crop import CropOnRatersd
+from monai_flowssn.transforms.crop import CropOnRatersd, RandCropOnRatersd
 from monai_flowssn.transforms.inverse import InvertDrawsd
 from monai_flowssn.transforms.panel import SavePaneld, draw_panel
 from monai_flowssn.transforms.raters import CheckCased, KeepRaterd, LoadCased, PadRatersd, RandDihedrald
@@ -25,6 +25,7 @@ __all__ = [
     "KeepRaterd",
     "LoadCased",
     "PadRatersd",
+    "RandCropOnRatersd",
     "RandDihedrald",
     "SaveMapsd",
     "SavePaneld",

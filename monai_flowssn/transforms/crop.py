@@ -8,54 +8,40 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.transforms import Crop, InvertibleTransform, MapTransform, Pad, Randomizable
+from monai.utils import ensure_tuple
+from torch import Tensor
+from torch.nn import functional as F
 
 
-class CropOnRatersd(MapTransform, Randomizable, InvertibleTransform):
-    """Crop a window on the annotations of a case; images that are smaller are padded by their edges.
+class CropOnRatersd(MapTransform, InvertibleTransform):
+    """Crop the window on the annotations of a case; images that are smaller are padded by their edges.
 
-    Without ``random`` the window's centre is that of the box around all annotated pixels, as in the crops of LIDC-IDRI; that of
-    the image if nothing is annotated, there is no label, or ``label_key`` is ``None``. With it, a share of the windows has an
-    annotated pixel drawn at random in its centre, and the others lie anywhere: what a network must see that is to look at whole
-    images.
+    Its centre is that of the box around all annotated pixels, as in the crops of LIDC-IDRI. Annotations that do not fit into
+    one window get the one that holds most of them. Without annotations it is the centre of the image.
 
     Args:
         keys: items (C, *S) to crop alike.
         spatial_size: of the window; axes that it does not have, such as the third of a volume for a 2-D network, stay whole.
         label_key: the raters' masks (R, *S), above 0 where annotated; ``None`` looks at no masks.
-        random: share of windows on annotated pixels, in [0, 1]; ``None`` for the centred window.
 
     Raises:
-        ValueError: if ``random`` is not in [0, 1].
+        ValueError: if ``spatial_size`` is not that of 2 or 3 axes.
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        spatial_size: Sequence[int],
-        label_key: str | None = "label",
-        random: float | None = None,
-    ) -> None:
+    def __init__(self, keys: KeysCollection, *, spatial_size: Sequence[int], label_key: str | None = "label") -> None:
         super().__init__(keys, allow_missing_keys=True)
-        if random is not None and not 0 <= random <= 1:
-            raise ValueError(
-                f"random is {random}; it is the share of windows on annotated pixels: pass 0 to 1, or None."
-            )
-        self.spatial_size, self.label_key, self.random = tuple(spatial_size), label_key, random
+        self.spatial_size, self.label_key = _one_per_axis(spatial_size), label_key
         self.pad, self.crop = Pad(mode="edge"), Crop()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with all keys cropped to (C, *spatial_size)."""
         item = dict(data)
-        size = next(tuple(item[key].shape[1:]) for key in self.key_iterator(item))
-        window = self.spatial_size + size[len(self.spatial_size) :]
-        missing = [max(w - s, 0) for w, s in zip(window, size)]
+        window, width = _fit(self.spatial_size, item[next(self.key_iterator(item))])
         for key in self.key_iterator(item):
-            width = [(0, 0), *((m // 2, m - m // 2) for m in missing)]
-            item[key] = self.pad(item[key], to_pad=width)  # type: ignore[arg-type]  # MONAI's hint is that of one axis
+            item[key] = self.pad(item[key], to_pad=[(0, 0), *width])  # type: ignore[arg-type]  # MONAI's hint is that of one axis
+        size = item[next(self.key_iterator(item))].shape[1:]
         label = item.get(self.label_key)
-        marked = torch.zeros(0, len(size)) if label is None else torch.as_tensor(label > 0).any(dim=0).nonzero()
-        start = self._start(marked, window, [s + m for s, m in zip(size, missing)])
+        start = _busiest_window(_annotated(label, size), window)
         slices = Crop.compute_slices(roi_start=start, roi_end=[s + w for s, w in zip(start, window)])
         for key in self.key_iterator(item):
             item[key] = self.crop(item[key], slices)
@@ -68,14 +54,101 @@ class CropOnRatersd(MapTransform, Randomizable, InvertibleTransform):
             item[key] = self.pad.inverse(self.crop.inverse(item[key]))
         return item
 
-    def _start(self, marked: torch.Tensor, window: Sequence[int], size: Sequence[int]) -> list[int]:
-        """Return the first corner, inside the image, for annotated pixels (P, D)."""
-        last = [s - w for s, w in zip(size, window)]
-        if self.random is None:
-            box = (marked.amin(dim=0) + marked.amax(dim=0) + 1).tolist() if len(marked) else list(size)
-            centre = [edges // 2 for edges in box]
-        elif len(marked) and self.R.random() < self.random:
-            centre = marked[self.R.randint(len(marked))].tolist()
-        else:
+
+class RandCropOnRatersd(MapTransform, Randomizable):
+    """Crop a random window, as a network must see them that is to look at whole images; small images are padded by their edges.
+
+    A share of the windows holds an annotated pixel drawn at random, anywhere in the window; the others lie anywhere. (MONAI's
+    ``RandCropByPosNegLabel`` has the pixel in the centre of the window, and the network learns that it is there.)
+
+    Args:
+        keys: items (C, *S) to crop alike; what comes out is plain tensors.
+        spatial_size: of the window.
+        annotated: the share of windows that hold an annotated pixel, in [0, 1].
+        label_key: the raters' masks (R, *S), above 0 where annotated.
+
+    Raises:
+        ValueError: if ``annotated`` is not in [0, 1], or ``spatial_size`` not that of 2 or 3 axes.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, *, spatial_size: Sequence[int], annotated: float = 0.75, label_key: str = "label"
+    ) -> None:
+        super().__init__(keys)
+        if not 0 <= annotated <= 1:
+            raise ValueError(f"annotated is {annotated}; it is the share of windows on annotated pixels: pass 0 to 1.")
+        self.spatial_size, self.annotated, self.label_key = _one_per_axis(spatial_size), annotated, label_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with all keys cropped to (C, *spatial_size)."""
+        item = dict(data)
+        window, width = _fit(self.spatial_size, item[next(self.key_iterator(item))])
+        for key in self.key_iterator(item):
+            item[key] = _pad(torch.as_tensor(item[key]), width)
+        label = item[self.label_key]
+        start = self._start(_annotated(label, label.shape[1:]), window)
+        place = (slice(None), *(slice(s, s + w) for s, w in zip(start, window)))
+        for key in self.key_iterator(item):
+            item[key] = item[key][place]
+        return item
+
+    def _start(self, annotated: Tensor, window: Sequence[int]) -> list[int]:
+        """Return the first corner of a window, inside the image."""
+        last = [s - w for s, w in zip(annotated.shape, window)]
+        pixels = annotated.nonzero() if self.R.random() < self.annotated else annotated[:0].nonzero()
+        if not len(pixels):
             return [int(self.R.randint(most + 1)) for most in last]
-        return [min(max(c - w // 2, 0), most) for c, w, most in zip(centre, window, last)]
+        pixel = pixels[self.R.randint(len(pixels))].tolist()
+        return [min(max(p - int(self.R.randint(w)), 0), most) for p, w, most in zip(pixel, window, last)]
+
+
+def _one_per_axis(spatial_size: Sequence[int]) -> tuple[int, ...]:
+    sizes = ensure_tuple(spatial_size)
+    if len(sizes) not in (2, 3):
+        raise ValueError(f"spatial_size is {spatial_size}; it needs one size per axis, such as [128, 128].")
+    return sizes
+
+
+def _fit(window: tuple[int, ...], like: Tensor) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
+    """Return the window with all axes of the image (C, *S), and what the image lacks before and after along each."""
+    size = tuple(like.shape[1:])
+    window = window + size[len(window) :]
+    missing = [max(w - s, 0) for w, s in zip(window, size)]
+    return window, [(m // 2, m - m // 2) for m in missing]
+
+
+def _pad(image: Tensor, width: list[tuple[int, int]]) -> Tensor:
+    """Return the plain tensor (C, *S), padded by its edges."""
+    image = image.as_subclass(Tensor)
+    if not any(map(sum, width)):
+        return image
+    edges = [edge for pair in reversed(width) for edge in pair]
+    return F.pad(image[None].double(), edges, mode="replicate")[0].to(image.dtype)
+
+
+def _annotated(label: Tensor | None, size: Sequence[int]) -> Tensor:
+    """Return where (*S) any rater marked a class."""
+    if label is None:
+        return torch.zeros(tuple(size), dtype=torch.bool)
+    return torch.as_tensor(label > 0).as_subclass(Tensor).any(dim=0)
+
+
+def _busiest_window(annotated: Tensor, window: Sequence[int]) -> list[int]:
+    """Return the first corner of the window on the annotations (*S)."""
+    size, pixels = annotated.shape, annotated.nonzero()
+    first, end = (
+        (pixels.amin(dim=0), pixels.amax(dim=0) + 1) if len(pixels) else (0 * torch.tensor(size), torch.tensor(size))
+    )
+    centre = ((first + end) // 2).tolist()
+    start = [min(max(c - w // 2, 0), s - w) for c, w, s in zip(centre, window, size)]
+    if not len(pixels) or bool((end - first <= torch.tensor(window)).all()):
+        return start
+    counts = annotated.long()
+    for axis, w in enumerate(window):  # sums over all windows, one axis at a time
+        sums = F.pad(counts.movedim(axis, -1).cumsum(dim=-1), (1, 0))
+        counts = (sums[..., w:] - sums[..., :-w]).movedim(-1, axis)
+    fullest = (counts == counts.max()).nonzero()
+    nearest = (
+        (fullest - torch.tensor(start)).abs().sum(dim=1).argmin()
+    )  # a lesion larger than the window: in its middle
+    return [int(i) for i in fullest[nearest]]

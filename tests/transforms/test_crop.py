@@ -2,7 +2,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_flowssn.transforms import CropOnRatersd
+from monai_flowssn.transforms import CropOnRatersd, RandCropOnRatersd
 
 
 def case(size, *pixels, raters=2):
@@ -21,7 +21,7 @@ KEYS = ["image", "label"]
     ("size", "pixels", "corner"),
     [
         ((20, 20), [(10, 6)], (8, 4)),
-        ((20, 20), [(4, 4), (9, 13)], (5, 7)),  # the box is 4..9 x 4..13, its centre (7, 9)
+        ((20, 20), [(4, 4), (7, 6)], (4, 3)),  # the box is 4..7 x 4..6, its centre (6, 5)
         ((20, 20), [(0, 19)], (0, 16)),  # kept inside
         ((20, 20), [], (8, 8)),
         ((20, 20, 12), [(10, 6, 3)], (8, 4, 1)),
@@ -76,19 +76,42 @@ def test_windows_go_back_where_they_came_from(size):
     assert torch.equal(back["label"].as_tensor(), item["label"].as_tensor())
 
 
-def test_a_share_of_random_windows_is_on_annotated_pixels():
-    crop = CropOnRatersd(KEYS, spatial_size=[4, 4], random=0.75)
+def test_annotations_too_far_apart_for_a_window_get_the_one_with_most_of_them():
+    pixels = [(0, 0), (19, 19), (18, 19)]
+    out = CropOnRatersd(KEYS, spatial_size=[4, 4])(case((20, 20), *pixels))
+    assert out["label"].sum() == 2
+    large = [(i, j) for i in range(4, 16) for j in range(2, 12)]
+    assert CropOnRatersd(KEYS, spatial_size=[4, 4])(case((20, 20), *large))["image"][:, 0, 0].tolist() == [8, 5]
+    out = CropOnRatersd(KEYS, spatial_size=[4, 4, 2])(case((20, 20, 6), (0, 0, 0), (9, 9, 4), (10, 10, 5)))
+    assert out["label"].sum() == 2
+
+
+def test_a_share_of_random_windows_holds_an_annotated_pixel_anywhere_in_it():
+    crop = RandCropOnRatersd(KEYS, spatial_size=[4, 4], annotated=0.75)
     crop.set_random_state(0)
     item = case((100, 100), (70, 20))
-    hits = sum(int(crop(item)["label"].sum() > 0) for _ in range(400))
-    assert 270 < hits < 330  # 300 expected, standard deviation 8.7
-    alone = CropOnRatersd(KEYS, spatial_size=[4, 4], random=0.0)
+    labels = torch.stack([crop(item)["label"][1] for _ in range(1600)])
+    hits = labels.sum(dim=0)
+    assert 1130 < hits.sum() < 1270  # 1200 expected, standard deviation 17
+    assert hits.min() > 40  # 75 expected in every place of the window, standard deviation 8.5
+    assert hits.max() < 110
+    alone = RandCropOnRatersd(KEYS, spatial_size=[4, 4], annotated=0)
     alone.set_random_state(0)
     corners = torch.stack([alone(item)["image"][:, 0, 0] for _ in range(400)])
     assert corners.amin() < 10
     assert corners.amax() > 86
 
 
-def test_a_share_out_of_range_is_refused():
+def test_random_windows_are_plain_tensors_and_small_images_padded():
+    out = RandCropOnRatersd(KEYS, spatial_size=[8, 8, 2])(case((4, 20, 2), (2, 10, 0)))
+    assert type(out["image"]) is type(out["label"]) is torch.Tensor
+    assert out["image"].shape[1:] == (8, 8, 2)
+    assert out["image"][0, :, 0, 0].tolist() == [0, 0, 0, 1, 2, 3, 3, 3]
+    assert out["label"].dtype == torch.int8
+
+
+def test_options_out_of_range_are_refused():
     with pytest.raises(ValueError, match="pass 0 to 1"):
-        CropOnRatersd(KEYS, spatial_size=[4, 4], random=1.5)
+        RandCropOnRatersd(KEYS, spatial_size=[4, 4], annotated=1.5)
+    with pytest.raises(ValueError, match="one size per axis"):
+        CropOnRatersd(KEYS, spatial_size=64)
