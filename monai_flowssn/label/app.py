@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
+from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
@@ -17,8 +19,10 @@ from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 
 from monai_flowssn import __version__
+from monai_flowssn.label.datastore import FolderOfStudies
 from monai_flowssn.label.infer import DrawInferTask
 from monai_flowssn.label.raters import RaterTrainTask
+from monai_flowssn.label.requests import refuse_path
 from monai_flowssn.label.uncertainty import MostUncertain, SampleUncertainty
 
 
@@ -47,9 +51,21 @@ class StochasticSegmentation(MONAILabelApp):
             version=__version__,
         )
 
+    def init_datastore(self) -> Datastore:
+        """Return the studies; those of a folder stay in it."""
+        if self.studies.startswith(("http://", "https://")):
+            return super().init_datastore()
+        return FolderOfStudies(
+            self.studies,
+            extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
+            auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
+        )
+
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Return MONAI Label's answer; what is wrong with a request is told to the client."""
         try:
+            self._check_image(request.get("image"))
             return super().infer(request, datastore)
         except MONAILabelException as error:
             raise HTTPException(400 if error.error == MONAILabelError.INVALID_INPUT else 500, error.msg) from error
@@ -58,6 +74,15 @@ class StochasticSegmentation(MONAILabelApp):
             while cause.__cause__ is not None:  # MONAI wraps what its transforms raise
                 cause = cause.__cause__
             raise HTTPException(400 if isinstance(cause, ValueError) else 500, str(cause)) from error
+
+    def _check_image(self, image: Any) -> None:
+        """Refuse any file that is no study and was not sent with the request or its session."""
+        path = Path(str(image))
+        sessions = self.sessions()
+        sent = path.parent == Path(tempfile.gettempdir())
+        in_session = sessions is not None and path.is_relative_to(sessions.store_path) and ".." not in path.parts
+        if not (sent or in_session):
+            refuse_path(image)
 
     def init_infers(self) -> dict[str, InferTask]:
         """Return one model per bundle that has been trained."""

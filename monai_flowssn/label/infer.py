@@ -8,7 +8,7 @@ from typing import Any
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.transform.writer import Writer
 
-from monai_flowssn.label.requests import refuse_config
+from monai_flowssn.label.requests import refuse_config, refuse_path
 
 
 class DrawInferTask(BundleInferTask):
@@ -17,7 +17,14 @@ class DrawInferTask(BundleInferTask):
     def __call__(self, request: dict[str, Any], callbacks: dict[Any, Any] | None = None) -> tuple[Any, Any]:
         """Return the answer to a request of plain values."""
         refuse_config(request)
+        refuse_path(request.get("model_filename"))
+        refuse_path((request.get("result_extension") or "").removeprefix("."))
         return super().__call__(request, callbacks)
+
+    def _get_network(self, device: Any, data: dict[str, Any] | None) -> Any:
+        # as in the bundle's own workflows: MONAI Label builds `network_def`, which `network` puts into the fast layout
+        network = super()._get_network(device, data)
+        return network.to(memory_format=self.bundle_config.get_parsed_content("memory_format"))
 
     def info(self) -> dict[str, Any]:
         """Return what clients show; with the models that trainings have left since the server was started."""

@@ -11,7 +11,7 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.tasks.train.bundle import BundleTrainTask
 
-from monai_flowssn.label.requests import refuse_config
+from monai_flowssn.label.requests import refuse_config, refuse_path
 
 logger = logging.getLogger(__name__)
 
@@ -20,14 +20,21 @@ class RaterTrainTask(BundleTrainTask):
     """MONAI Label's training of a bundle, with every label of a study as the mask of one rater.
 
     Tags are raters: ``final``, and any other that annotators save under, such as their names. ``original`` is left out, because
-    the model's own answers are saved there. The model before a training is kept as ``model_<time>.pt``. Training looks where the
-    bundle's ``crops`` says.
+    the model's own answers are saved there. The model before a training is kept as ``model_<time>.pt``.
     """
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Train as a request of plain values says."""
         refuse_config(request)
-        return super().__call__(request, datastore)
+        refuse_path(request.get("model_filename"))
+        if self.bundle_config.get("crops") == "centre":
+            raise ValueError(
+                "this model looks at the centre of an image, and would not see what is annotated elsewhere; make its bundle with "
+                "scripts/package.py ... --set crops=anywhere."
+            )
+        # MONAI takes other values of `tracking` for a config file to load; the bundle keeps track of its trainings itself
+        plain = {name: value for name, value in request.items() if name not in ("tracking", "run_id")}
+        return super().__call__(plain, datastore)
 
     def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[dict[str, Any]]:
         items = []
@@ -53,9 +60,9 @@ class RaterTrainTask(BundleTrainTask):
         return train, val
 
     def _load_checkpoint(self, model_pytorch: str, pretrained: bool, train_handlers: list[Any]) -> None:
-        path = Path(model_pytorch)
-        if path.exists():
-            shutil.copyfile(path, path.with_name(f"model_{time.strftime('%Y%m%d-%H%M%S')}.pt"))
+        current = Path(self.bundle_path, "models", "model.pt")  # what training overwrites, whatever it starts from
+        if current.exists():
+            shutil.copyfile(current, current.with_name(f"model_{time.strftime('%Y%m%d-%H%M%S')}.pt"))
         if pretrained:
             super()._load_checkpoint(model_pytorch, pretrained, train_handlers)
             average = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["refuse_config"]
+from monai.utils import ensure_tuple
+
+__all__ = ["refuse_config", "refuse_path"]
 
 
 def refuse_config(value: Any) -> None:
@@ -30,3 +32,17 @@ def refuse_config(value: Any) -> None:
         raise ValueError(
             f"{value!r} is a MONAI config expression; a request and the name of a study hold plain values."
         )
+
+
+def refuse_path(name: Any) -> None:
+    """Refuse the name of a study, tag or model that is a path.
+
+    Args:
+        name: a name, a sequence of names, or None.
+
+    Raises:
+        ValueError: if a name would lead out of its folder.
+    """
+    for each in ensure_tuple(name):
+        if each and (str(each).startswith(".") or any(sign in str(each) for sign in "/\\\0")):
+            raise ValueError(f"{each!r} is no plain name; names of studies, tags and models have no folders in them.")

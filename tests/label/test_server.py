@@ -58,10 +58,10 @@ class Server:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def infer(self, image: str, kind: str, **params: object) -> requests.Response:
+    def infer(self, study: str, kind: str, **params: object) -> requests.Response:
         address = f"{self.address}/infer/{MODEL}"
         return requests.post(
-            address, params={"image": image, "output": kind}, data={"params": json.dumps(params)}, timeout=120
+            address, params={"image": study, "output": kind}, data={"params": json.dumps(params)}, timeout=120
         )
 
     def wait(self, path: str) -> dict:
@@ -134,6 +134,7 @@ def test_our_app_answers_scores_chooses_and_learns(app: Path, tmp_path: Path) ->
         assert {"most_uncertain", "first", "random"} == set(info["strategies"])
         assert info["models"][MODEL]["config"]["draws"] == 3
         check_answers(server, tmp_path)
+        check_uploads(server, app)
         check_active_learning(server)
         check_training(server, app)
 
@@ -199,6 +200,36 @@ def check_answers(server: Server, folder: Path) -> None:
     assert "draw is 9; 3 were made: choose from 1 to 3." in wrong.text
 
 
+def check_uploads(server: Server, app: Path) -> None:
+    """Nothing is written outside the studies, and nothing read that is none of them."""
+    content = BytesIO()
+    Image.fromarray(np.zeros((24, 22), np.uint8)).save(content, "png")
+
+    def upload(kind: str, name: str, field: str, **params: str) -> requests.Response:
+        files = {field: (name, content.getvalue())}
+        return requests.put(f"{server.address}/datastore/{kind}", params=params, files=files, timeout=60)
+
+    before = sorted(app.parent.rglob("*"))
+    assert upload("image", "a.png", "file", image="../escaped").status_code == 400
+    assert upload("image", "a.yaml", "file", image="train").status_code == 400
+    assert upload("label", "a.png", "label", image="picture0", tag="../../escaped").status_code == 400
+    assert sorted(app.parent.rglob("*")) == before
+    assert upload("image", "a.png", "file", image="sent").status_code == 200
+    assert server.infer("sent", "json").status_code == 200
+    assert requests.delete(f"{server.address}/datastore/image?id=sent", timeout=60).status_code == 200
+    elsewhere = app / "elsewhere.png"
+    elsewhere.write_bytes(content.getvalue())
+    for params in (
+        {"image": str(elsewhere)},
+        {"model_filename": "../models/model.pt"},
+        {"result_extension": "/../a.nii"},
+    ):
+        refused = server.infer("picture0", "json", **params)
+        assert refused.status_code == 400, params
+        assert "no plain name" in refused.text
+    elsewhere.unlink()
+
+
 def check_active_learning(server: Server) -> None:
     assert server.wait("scoring/")["status"] == "DONE"  # begun when the server was
     objects = server.get("datastore/?output=all")["objects"]
@@ -229,12 +260,17 @@ def check_training(server: Server, app: Path) -> None:
     assert server.get("datastore/")["label_tags"] == {"final": 3, "anna": 2}
     models = app / "model" / MODEL / "models"
     before = (models / "model.pt").read_bytes()
-    request = {"max_epochs": 2, "val_split": 0.34, "lr": 0.01}
+    program, mark = app / "program.json", app / "mark"
+    program.write_text(
+        json.dumps({"initialize": [{"_target_": "pathlib.Path.touch", "self": f"$pathlib.Path('{mark}')"}]})
+    )
+    request = {"max_epochs": 2, "val_split": 0.34, "lr": 0.01, "tracking": str(program), "run_id": "nothing"}
     assert requests.post(f"{server.address}/train/{MODEL}", json=request, timeout=60).status_code == 200
     task = server.wait("train/")
     assert task["status"] == "DONE", task["details"]
     assert (models / "model.pt").read_bytes() != before
     assert [path.read_bytes() for path in models.glob("model_*.pt")] == [before]
+    assert not mark.exists()
     manifest = json.loads((app / "model" / MODEL / "runs" / "train" / "manifest.json").read_text())
     groups = manifest["groups"]
     assert groups["train"]["cases"] + groups["val"]["cases"] == 3
@@ -243,3 +279,12 @@ def check_training(server: Server, app: Path) -> None:
     assert choice == ["model.pt", *(path.name for path in models.glob("model_*.pt"))]
     for name in choice:
         assert server.infer("picture0", "json", model_filename=name).status_code == 200
+    first, second = ((models / name).read_bytes() for name in reversed(choice))
+    time.sleep(1)  # kept models are named by the second
+    request = {"max_epochs": 1, "val_split": 0.34, "model_filename": choice[1]}
+    assert requests.post(f"{server.address}/train/{MODEL}", json=request, timeout=60).status_code == 200
+    assert server.wait("train/")["status"] == "DONE"
+    assert {path.read_bytes() for path in models.glob("model_*.pt")} == {
+        first,
+        second,
+    }  # also one that others start before
