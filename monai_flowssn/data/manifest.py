@@ -63,13 +63,24 @@ def describe(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def write_manifest(path: str | Path, *, about: str = "", **groups: Sequence[Mapping[str, Any]]) -> None:
     """Write counts and hashes of each data list as a small JSON file, whole or not at all.
 
-    A folder that cannot be written to costs a warning and nothing else.
+    It stands before every training and evaluation, so it is what finds a case without masks before they begin. A folder that
+    cannot be written to costs a warning and nothing else.
 
     Args:
         path: JSON file to write.
         about: what everybody who finds the file must know, such as that images are simulated.
         groups: data lists by name, such as ``train=...``.
+
+    Raises:
+        ValueError: for a case without masks.
     """
+    for name, items in groups.items():
+        bare = [str(item.get("case", item["image"])) for item in items if not _raters(item.get("label", ()))]
+        if bare:
+            raise ValueError(
+                f"{len(bare)} of {len(items)} cases of {name} have no masks ({', '.join(bare[:5])}); training and evaluation "
+                "need them: leave these cases to inference."
+            )
     path = Path(path)
     content = {"about": about, "groups": {name: describe(items) for name, items in groups.items()}}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,33 @@ from ignite.engine import Engine, Events
 from monai.utils import string_list_all_gather
 
 from monai_flowssn.files import written_whole
+from monai_flowssn.handlers.metrics import CaseMetricHandler
 
 
 class CaseTable:
     """Write ``per_case.csv``: case, patient and every metric that keeps its details, at full precision.
 
     What a paired comparison or a bootstrap over patients needs. MONAI's ``MetricsSaver`` writes one file per metric, with four
-    decimals and no patient.
+    decimals and no patient. An evaluation in one process that fails leaves the cases before as ``per_case_unfinished.csv``.
 
     Args:
         save_dir: folder of the file.
+        metrics: the handlers that are attached, by name.
     """
 
     filename = "per_case.csv"
+    unfinished = "per_case_unfinished.csv"
 
-    def __init__(self, save_dir: str | Path) -> None:
-        self.path = Path(save_dir) / self.filename
+    def __init__(self, save_dir: str | Path, metrics: Mapping[str, CaseMetricHandler]) -> None:
+        self.folder, self.metrics = Path(save_dir), metrics
         self._names: list[str] = []
 
     def attach(self, engine: Engine) -> None:
         """Follow an evaluator that decollates its batches into items with ``case`` and ``patient``."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._names.clear)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._keep)
 
     def _collect(self, engine: Any) -> None:
         for item in engine.state.batch:
@@ -41,12 +46,25 @@ class CaseTable:
             # one string per case, because that is what MONAI gathers over processes
             self._names.append(f"{place}\n{item['case']}\n{item.get('patient', item['case'])}")
 
-    def _write(self, engine: Any) -> None:
+    def _finish(self, engine: Any) -> None:
         names = string_list_all_gather(self._names)
         details = {name: values.flatten().tolist() for name, values in engine.state.metric_details.items()}
-        if idist.get_rank() > 0:
-            return
-        with written_whole(self.path) as path, path.open("w", newline="") as file:
+        if idist.get_rank() == 0:
+            self._write(self.folder / self.filename, names, details)
+
+    def _keep(self, engine: Engine, error: BaseException) -> None:
+        if self._names and idist.get_world_size() == 1:
+            details = {
+                name: handler.metric_fn.get_buffer().flatten().tolist() for name, handler in self.metrics.items()
+            }
+            path = self.folder / self.unfinished
+            self._write(path, self._names, details)
+            engine.logger.error("the evaluation stopped; its %d cases before are in %s", len(self._names), path)
+        raise error  # where an exception has a handler, ignite leaves the raising to it
+
+    @staticmethod
+    def _write(path: Path, names: list[str], details: dict[str, list[float]]) -> None:
+        with written_whole(path) as part, part.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["case", "patient", *details])
             for row, name in sorted(enumerate(names), key=lambda entry: int(entry[1].partition("\n")[0])):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, DiskSaver
@@ -19,8 +20,8 @@ class StopOnNonFinite:
     The check stands between the backward pass and the optimiser step of MONAI's ``SupervisedTrainer``: the weights are
     still those of the last good step, and no copy of them is needed. A finite loss can have an infinite gradient, which
     would ruin the weights one step before the loss shows it, so both are looked at; under a gradient scaler the loss
-    alone, since the scaler skips such steps by itself. With several processes the gradient is already the common one,
-    so all of them stop together.
+    alone, since the scaler skips such steps by itself. Several processes stop together: their gradient is already the common
+    one, and under a scaler they tell each other.
 
     Args:
         save_dir: folder of the checkpoint ``last_good.ckpt``.
@@ -44,9 +45,13 @@ class StopOnNonFinite:
 
     def _check(self, engine: Any) -> None:
         loss = engine.state.output["loss"].detach()
-        if not torch.isfinite(loss):
+        scaled = engine.scaler is not None and engine.scaler.is_enabled()
+        finite = bool(torch.isfinite(loss))
+        if scaled and idist.get_world_size() > 1:
+            finite = bool(idist.all_reduce(float(finite), op="MIN"))
+        if not finite:
             self._stop(engine, f"a loss of {loss.item()}")
-        elif not (engine.scaler is not None and engine.scaler.is_enabled()):
+        elif not scaled:
             parameters = [p for group in engine.optimizer.param_groups for p in group["params"]]
             # The maximum norm: unlike the Euclidean one it cannot overflow on finite gradients.
             if not torch.isfinite(get_total_norm([p.grad for p in parameters if p.grad is not None], float("inf"))):

@@ -26,9 +26,11 @@ class TimeBudget:
             raise ValueError(f"seconds is {seconds}; a budget must be above 0: pass None for no limit.")
         self.seconds = float("inf") if seconds is None else seconds
         self.spent = self._started = 0.0
+        self._engine: Engine | None = None
 
     def attach(self, engine: Engine) -> None:
         """Watch the trainer ``engine``."""
+        self._engine = engine
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._stop)
         if self.seconds < float("inf"):
@@ -53,5 +55,7 @@ class TimeBudget:
         return {"spent": self.spent}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Continue from :meth:`state_dict`."""
+        """Continue from :meth:`state_dict`; where nothing is left, the training that has just started ends at once."""
         self.spent = state_dict["spent"]
+        if self._engine is not None and self.spent >= self.seconds:
+            self._engine.terminate()

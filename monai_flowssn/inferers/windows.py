@@ -14,6 +14,8 @@ from monai_flowssn.segmenters.base import StochasticSegmenter
 
 __all__ = ["windowed_draws"]
 
+BYTES_AT_ONCE = 2**30
+
 
 def windowed_draws(
     network: StochasticSegmenter,
@@ -22,7 +24,7 @@ def windowed_draws(
     *,
     window: Sequence[int],
     overlap: float = 0.25,
-    draws_at_once: int = 8,
+    draws_at_once: int | None = None,
     noise: tuple[Tensor, ...] | None = None,
 ) -> Iterator[Tensor]:
     """Draw segmentations window by window so that each stays one hypothesis over the whole image.
@@ -38,18 +40,19 @@ def windowed_draws(
         n: number of draws N.
         window: size that the network sees, one that it accepts.
         overlap: share of a window, along each axis, that the next one covers at least.
-        draws_at_once: draws of a chunk; memory is that of one chunk.
+        draws_at_once: draws of a chunk; memory is that of one chunk, time that of one ``encode`` per window and chunk. By default
+            as many as take 1 GiB with their noise, at least one.
         noise: what ``network.draw_noise`` returns for the image padded to :func:`padded_size`; drawn afresh, chunk by chunk, if
             not given.
 
     Yields:
-        (B, M, K, *S) class probabilities of M <= ``draws_at_once`` draws, N in all.
+        (B, M, K, *S) class probabilities of M <= ``draws_at_once`` draws, N in all. Let go of each before asking for the next.
 
     Raises:
         ValueError: for sizes or an overlap out of range.
     """
     size, window = tuple(image.shape[2:]), tuple(window)
-    if len(window) != len(size) or min(window) < 1 or not 0 <= overlap < 1 or n < 1 or draws_at_once < 1:
+    if len(window) != len(size) or min(window) < 1 or not 0 <= overlap < 1 or n < 1 or (draws_at_once or 1) < 1:
         raise ValueError(
             f"window {window}, overlap {overlap}, n {n}, draws_at_once {draws_at_once} for an image of {size}; the window "
             "needs one positive size per axis, the overlap is in [0, 1), and the numbers are at least 1."
@@ -58,11 +61,13 @@ def windowed_draws(
     padded = padded_size(size, window, align)
     image = F.pad(image, _padding(size, padded), mode="replicate") if padded != size else image
     corners = list(product(*(_starts(p, w, align, overlap) for p, w in zip(padded, window))))
-    for start in range(0, n, draws_at_once):
-        m = min(draws_at_once, n - start)
+    most = draws_at_once or max(1, BYTES_AT_ONCE // (8 * len(image) * network.num_classes * math.prod(padded)))
+    chunk = math.ceil(n / math.ceil(n / most))  # as equal as can be
+    for start in range(0, n, chunk):
+        m = min(chunk, n - start)
         part = network.draw_noise(image, m) if noise is None else tuple(z[:, start : start + m] for z in noise)
-        draws = _blend(network, image, m, part, window, corners)
-        yield _inside(draws, tuple(slice(0, s) for s in size))
+        yield _inside(_blend(network, image, m, part, window, corners), tuple(slice(0, s) for s in size))
+        del part
 
 
 def padded_size(size: Sequence[int], window: Sequence[int], align: int = 1) -> tuple[int, ...]:
@@ -119,7 +124,7 @@ def _blend(
         seen = tuple(part if s is None else _inside(part, place, s) for part, s in zip(noise, strides))
         _inside(total, place).add_(weight * network.sample(_inside(image, place), m, seen))
         weights[place] += weight
-    return total / weights
+    return total.div_(weights)
 
 
 def _inside(x: Tensor, place: tuple[slice, ...], stride: int = 1) -> Tensor:

@@ -21,6 +21,7 @@ from monailabel.tasks.activelearning.random import Random
 from monai_flowssn import __version__
 from monai_flowssn.label.datastore import FolderOfStudies
 from monai_flowssn.label.infer import DrawInferTask
+from monai_flowssn.label.origin import OwnOrigin
 from monai_flowssn.label.raters import RaterTrainTask
 from monai_flowssn.label.requests import refuse_path
 from monai_flowssn.label.uncertainty import MostUncertain, SampleUncertainty
@@ -50,6 +51,14 @@ class StochasticSegmentation(MONAILabelApp):
             description="Stochastic segmentation: several plausible masks per image, and how much they differ",
             version=__version__,
         )
+
+    def server_mode(self, mode: bool) -> None:
+        """Close the server to web pages of other origins than those of ``--conf origins ADDRESS,...``."""
+        from monailabel.app import app  # makes the server, which imports this
+
+        super().server_mode(mode)
+        allowed = filter(None, self.conf.get("origins", "").split(","))
+        app.middleware_stack = OwnOrigin(app.middleware_stack, allowed)
 
     def init_datastore(self) -> Datastore:
         """Return the studies; those of a folder stay in it."""

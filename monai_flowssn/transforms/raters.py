@@ -72,6 +72,8 @@ class LoadCased(Transform):
 
     def _read_mask(self, path: str | Path, item: Mapping[Hashable, Any]) -> torch.Tensor:
         mask, image = self._read(path, item), item["image"]
+        if mask.ndim == image.ndim + 1 and mask.shape[-1] == 1:  # editors of volumes save a slice so
+            mask = mask[..., 0]  # type: ignore[assignment]  # of a MetaTensor it is one
         if mask.shape[1:] != image.shape[1:]:
             raise ValueError(
                 f"{_name(item)}: mask {path} has size {tuple(mask.shape[1:])}, its image {tuple(image.shape[1:])}; "
@@ -190,19 +192,25 @@ class PadRatersd(MapTransform):
     Args:
         keys: items (R, *S) to pad.
         raters: their number afterwards, the largest of the data set.
+        spatial_dims: of the network; masks of other dimensions make no batch for it.
     """
 
-    def __init__(self, keys: KeysCollection, *, raters: int) -> None:
+    def __init__(self, keys: KeysCollection, *, raters: int, spatial_dims: int) -> None:
         super().__init__(keys)
         if raters < 1:
             raise ValueError(f"Got raters={raters}; use the largest number of raters of a case, at least 1.")
-        self.raters = raters
+        self.raters, self.spatial_dims = raters, spatial_dims
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return (raters, *S); unsigned types, which cannot hold -1, become int16."""
         item = dict(data)
         for key in self.key_iterator(item):
             label = item[key]
+            if label.ndim != 1 + self.spatial_dims:
+                raise ValueError(
+                    f"{_name(item)} has size {tuple(label.shape[1:])}, the network spatial_dims={self.spatial_dims}; training "
+                    "and evaluation need the same: save slices of volumes as 2-D images, or take configs/profiles/laptop_3d.yaml."
+                )
             extra = self.raters - len(label)
             if extra < 0:
                 raise ValueError(f"{_name(item)} has {len(label)} raters, but raters={self.raters}; raise `raters`.")

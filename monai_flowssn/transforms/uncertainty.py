@@ -94,10 +94,17 @@ def collect_draws(chunks: Iterable[torch.Tensor], labels: torch.Tensor) -> dict[
         ``labels``; ``mean`` (K, *S) and ``expected_entropy`` (*S), float32.
     """
     total = inner = torch.zeros(())
-    for row, draw in zip(labels, (draw for chunk in chunks for draw in chunk), strict=True):
-        row.copy_(draw.argmax(dim=0))
-        total, inner = total + draw.float(), inner + entropy(draw.float())
-    return {"labels": labels, "mean": total / len(labels), "expected_entropy": inner / len(labels)}
+    made = 0
+    for chunk in chunks:
+        for draw in chunk.float():
+            labels[made].copy_(draw.argmax(dim=0))
+            total = total.add_(draw) if made else draw.clone()
+            inner = inner.add_(entropy(draw)) if made else entropy(draw)
+            made += 1
+        del chunk, draw  # before the next is made
+    if made != len(labels):
+        raise ValueError(f"{made} draws came for label maps of {len(labels)}; they must be as many.")
+    return {"labels": labels, "mean": total.div_(made), "expected_entropy": inner.div_(made)}
 
 
 class DrawsToMapsd(Transform):

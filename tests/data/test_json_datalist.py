@@ -200,6 +200,15 @@ def test_a_dicom_series_with_nifti_masks(tmp_path):
         LoadCased()(datalist(path, "val")[0])
 
 
+def test_a_mask_with_a_third_axis_of_one_fits_a_flat_image(tmp_path):
+    """MONAI Label's answers, and what viewers of volumes save of them."""
+    mask = np.random.default_rng(3).integers(0, 2, (5, 4, 1)).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(mask[..., 0].astype(np.float32), np.eye(4)), tmp_path / "flat.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / "mask.nii.gz")
+    item = LoadCased()({"image": str(tmp_path / "flat.nii.gz"), "label": [str(tmp_path / "mask.nii.gz")], "case": "x"})
+    np.testing.assert_array_equal(item["label"].numpy(), mask.transpose(2, 0, 1))
+
+
 @pytest.fixture
 def damaged(tmp_path):
     entries = write_cases(tmp_path, 3)

@@ -138,3 +138,12 @@ def test_failed_replacement_leaves_no_piece_behind(tmp_path):
     with pytest.warns(UserWarning, match="was not written"):
         write_manifest(tmp_path / "manifest.json", train=items())
     assert os.listdir(tmp_path) == ["manifest.json"]
+
+
+def test_cases_without_masks_are_named_before_anything_begins(tmp_path):
+    bare = [
+        {**item, "label": []} if i else {k: v for k, v in item.items() if k != "label"}
+        for i, item in enumerate(items())
+    ]
+    with pytest.raises(ValueError, match="cases of test have no masks"):
+        write_manifest(tmp_path / "manifest.json", train=items(), test=bare)

@@ -14,8 +14,9 @@ def evaluate(tmp_path, batches):
     engine = Engine(lambda engine, batch: batch)
     engine.add_event_handler("ITERATION_STARTED", lambda engine: setattr(engine.state, "batch", engine.state.batch))
     engine.state.metric_details = {}
-    GEDHandler(output_transform=from_engine(["draws", "label"])).attach(engine, "test_ged_v_n2")
-    CaseTable(tmp_path / "run").attach(engine)
+    ged = GEDHandler(output_transform=from_engine(["draws", "label"]))
+    ged.attach(engine, "test_ged_v_n2")
+    CaseTable(tmp_path / "run", {"test_ged_v_n2": ged}).attach(engine)
     engine.run(batches)
     with (tmp_path / "run" / "per_case.csv").open(newline="") as file:
         return list(csv.DictReader(file)), engine.state.metrics
@@ -34,6 +35,21 @@ def test_one_row_per_case_at_full_precision(tmp_path):
     assert values == pytest.approx([0, 2 * 0.25 - 0.25, 2])  # by hand: IoU 1; 0.5 and 1; 0
     assert metrics["test_ged_v_n2"] == pytest.approx(sum(values) / 3)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["per_case.csv"]
+
+
+def test_a_case_that_fails_costs_no_other(tmp_path):
+    def batches():
+        yield [item("a", [[1, 0], [1, 0]], "p")]
+        yield [item("b", [[1, 1], [1, 0]], "p")]
+        raise ValueError("c does not load")
+
+    with pytest.raises(ValueError, match="c does not load"):
+        evaluate(tmp_path, batches())
+    with (tmp_path / "run" / "per_case_unfinished.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == ["a", "b"]
+    assert [float(row["test_ged_v_n2"]) for row in rows] == pytest.approx([0, 0.25])
+    assert not (tmp_path / "run" / "per_case.csv").exists()
 
 
 def test_standard_metrics_name_convention_and_number_of_draws():

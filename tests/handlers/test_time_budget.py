@@ -32,15 +32,16 @@ def test_validation_is_not_counted():
     assert engine.state.epoch == 2
 
 
-def test_a_resumed_training_has_only_the_rest():
-    _, budget, _ = train(0.1)
-    again = TimeBudget(0.1)
-    again.load_state_dict(budget.state_dict())
+@pytest.mark.parametrize(("spent", "epochs"), [(0.0, 5), (0.2, 0)])
+def test_a_resumed_training_has_only_the_rest(spent, epochs):
+    budget = TimeBudget(0.2)
     engine = Engine(lambda engine, batch: None)
-    again.attach(engine)
+    budget.attach(engine)
+    # as LastCheckpoint does
+    engine.add_event_handler("STARTED", lambda engine: budget.load_state_dict({"spent": spent}))
     engine.run(range(20), max_epochs=5)
-    assert engine.state.epoch == 1
-    assert engine.state.iteration == 1
+    assert engine.state.epoch == epochs
+    assert engine.state.iteration == 20 * epochs
 
 
 def test_a_budget_is_positive():

@@ -126,6 +126,11 @@ def read_nifti(content: bytes, folder: Path) -> nibabel.Nifti1Image:
     return nibabel.load(path)
 
 
+def test_the_examples_run() -> None:
+    code = "import doctest; from monai_flowssn.label import origin; raise SystemExit(doctest.testmod(origin).failed)"
+    subprocess.run([LABEL / "bin" / "python", "-c", code], cwd=ROOT, check=True)
+
+
 @pytest.mark.parametrize("app", ["anywhere"], indirect=True)
 def test_our_app_answers_scores_chooses_and_learns(app: Path, tmp_path: Path) -> None:
     with serving(app, "scripts/label_server", app, app / "studies") as server:
@@ -135,6 +140,7 @@ def test_our_app_answers_scores_chooses_and_learns(app: Path, tmp_path: Path) ->
         assert info["models"][MODEL]["config"]["draws"] == 3
         check_answers(server, tmp_path)
         check_uploads(server, app)
+        check_origins(server)
         check_active_learning(server)
         check_training(server, app)
 
@@ -228,6 +234,18 @@ def check_uploads(server: Server, app: Path) -> None:
         assert refused.status_code == 400, params
         assert "no plain name" in refused.text
     elsewhere.unlink()
+
+
+def check_origins(server: Server) -> None:
+    """A page of another site that is open in a browser on this machine gets nothing."""
+    port = server.address.rsplit(":")[-1]
+    for headers, status in [
+        ({"Origin": "https://example.org"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": f"example.org:{port}", "Origin": f"http://example.org:{port}"}, 403),
+        ({"Origin": server.address}, 200),
+    ]:
+        assert requests.get(f"{server.address}/info/", headers=headers, timeout=60).status_code == status, headers
 
 
 def check_active_learning(server: Server) -> None:

@@ -111,21 +111,23 @@ class TestCheckCased:
 class TestPadRatersd:
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16])
     def test_cases_with_different_raters_make_one_batch(self, dtype):
-        pad = PadRatersd("label", raters=4)
+        pad = PadRatersd("label", raters=4, spatial_dims=2)
         batch = list_data_collate([pad(item(zeros(r, 3, 2, dtype=dtype))) for r in (1, 3, 4)])
         assert batch["label"].shape == (3, 4, 3, 2)
         assert (batch["label"] == -1).flatten(2).all(2).sum(1).tolist() == [3, 1, 0]
 
     def test_meta_survives(self):
-        padded = PadRatersd("label", raters=3)(item(zeros(1, 3, 2, 2, dtype=torch.int8)) | {})["label"]
+        padded = PadRatersd("label", raters=3, spatial_dims=3)(item(zeros(1, 3, 2, 2, dtype=torch.int8)) | {})["label"]
         assert isinstance(padded, MetaTensor)
         assert padded.dtype == torch.int8
 
-    def test_too_many_raters_are_refused(self):
+    def test_what_makes_no_batch_is_refused(self):
         with pytest.raises(ValueError, match="Case 'c7' has 3 raters, but raters=2"):
-            PadRatersd("label", raters=2)(item(zeros(3, 2, 2)))
+            PadRatersd("label", raters=2, spatial_dims=2)(item(zeros(3, 2, 2)))
+        with pytest.raises(ValueError, match=r"size \(3, 2, 2\), the network spatial_dims=2"):
+            PadRatersd("label", raters=2, spatial_dims=2)(item(zeros(1, 3, 2, 2)))
         with pytest.raises(ValueError, match="raters=0"):
-            PadRatersd("label", raters=0)
+            PadRatersd("label", raters=0, spatial_dims=2)
 
 
 class TestRandDihedrald:
