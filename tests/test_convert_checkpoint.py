@@ -157,7 +157,7 @@ def test_the_bundle_draws_with_the_options_and_turns_images_to_rows_by_columns(
     used = {key: tiny_options[key] for key in ("bundle_root", "dataset_dir", "draws", "num_workers")}
     files = [ROOT / "bundles" / "flowssn_continuous_segmentation" / "configs" / "inference.yaml"]
     files = [str(path) for path in (*files, tmp_path / "models" / "options.yaml")]
-    few = {"infer_options": {"limit": 2}, "network_def::steps": 2}
+    few = {"infer_options": {"limit": 2}, "network_def::steps": 2, "crops": "anywhere"}
     flow = ConfigWorkflow(files, workflow_type="inference", logging_file=False, **used, **few)
     flow.initialize()
     flow.run()
