@@ -70,21 +70,22 @@ def test_own_files_train_evaluate_and_come_back_in_their_geometry(
         assert np.allclose(image.affine[:2, :2], np.diag([0.7, 0.6])), path.name
 
 
-def test_a_model_of_centre_crops_draws_the_centre_and_one_of_windows_all(
+def test_a_model_of_centre_crops_draws_the_centre_and_others_all(
     own_data: Path, tiny_options: dict, tmp_path: Path
 ) -> None:
     options = {**tiny_options, "datalist_file": str(own_data), "intensity_range": [-1000, 400], "raters": 3}
     del options["dataset_dir"]
     run("train", "datalist", options)
-    for crops in ("centre", "anywhere"):
+    for crops in ("centre", "anywhere", "whole"):
         run("inference", "datalist", {**options, "run_name": crops, "crops": crops})
     means = {
         crops: [nibabel.load(path).get_fdata() for path in (tmp_path / "runs" / crops).rglob("*mean.nii.gz")]
-        for crops in ("centre", "anywhere")
+        for crops in ("centre", "anywhere", "whole")
     }
     assert all(np.squeeze(mean).shape == (20, 18) for maps in means.values() for mean in maps)
     assert all((mean[-1:] == 0).all() for mean in means["centre"])
-    assert all((mean > 0).all() for mean in means["anywhere"])
+    assert all((mean > 0).all() for crops in ("anywhere", "whole") for mean in means[crops])
+    assert all((mean <= 1).all() for mean in means["whole"])
     run("evaluate", "datalist", {**options, "window": [16, 16]})
     assert (tmp_path / "runs" / "evaluate" / "per_case.csv").is_file()
 
