@@ -70,6 +70,21 @@ def test_own_files_train_evaluate_and_come_back_in_their_geometry(
         assert np.allclose(image.affine[:2, :2], np.diag([0.7, 0.6])), path.name
 
 
+def test_an_evaluation_that_meets_a_damaged_file_keeps_the_cases_before(
+    own_data: Path, tiny_options: dict, tmp_path: Path
+) -> None:
+    options = {**tiny_options, "datalist_file": str(own_data), "intensity_range": [-1000, 400], "raters": 3}
+    del options["dataset_dir"]
+    run("train", "datalist", options)
+    (tmp_path / "8.nii.gz").write_bytes(b"no image")
+    with pytest.raises(RuntimeError):
+        run("evaluate", "datalist", {**options, "val_batch_size": 1})
+    with (tmp_path / "runs" / "evaluate" / "per_case_unfinished.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["patient"] == "p7"
+    assert float(row["test_ged_v_n4"]) >= 0
+
+
 def test_a_model_of_centre_crops_draws_the_centre_and_others_all(
     own_data: Path, tiny_options: dict, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ class CaseTable:
         details = {name: values.flatten().tolist() for name, values in engine.state.metric_details.items()}
         if idist.get_rank() == 0:
             self._write(self.folder / self.filename, names, details)
+            (self.folder / self.unfinished).unlink(missing_ok=True)
 
     def _keep(self, engine: Engine, error: BaseException) -> None:
         if self._names and idist.get_world_size() == 1:

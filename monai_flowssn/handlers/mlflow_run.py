@@ -141,7 +141,10 @@ class MLflowRunHandler:
         losses = losses if isinstance(losses, Mapping) else {"loss": losses}
         processes = idist.get_world_size()
         if processes > 1:
-            losses = {name: idist.all_reduce(value.detach().clone()) / processes for name, value in losses.items()}
+            losses = {
+                name: torch.as_tensor(value, device=idist.device()).detach().clone() for name, value in losses.items()
+            }
+            losses = {name: idist.all_reduce(value) / processes for name, value in losses.items()}
         return {f"train_{name}": value for name, value in losses.items()}
 
     def _epoch_completed(self, engine: Engine) -> None:

@@ -17,14 +17,24 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
+from monailabel.utils.sessions import Sessions
 
 from monai_flowssn import __version__
 from monai_flowssn.label.datastore import FolderOfStudies
 from monai_flowssn.label.infer import DrawInferTask
 from monai_flowssn.label.origin import OwnOrigin
 from monai_flowssn.label.raters import RaterTrainTask
-from monai_flowssn.label.requests import refuse_path
 from monai_flowssn.label.uncertainty import MostUncertain, SampleUncertainty
+
+
+class FlatSessions(Sessions):
+    """MONAI Label's sessions without archives, whose files Python 3.11 unpacks to any place that their names say."""
+
+    def add_session(self, data_file: str, expiry: int = 0, uncompress: bool = False, session_id: Any = None) -> Any:
+        """Keep what was sent."""
+        if uncompress:
+            raise HTTPException(400, "archives are not unpacked; send the files themselves.")
+        return super().add_session(data_file, expiry, session_id=session_id)
 
 
 class StochasticSegmentation(MONAILabelApp):
@@ -85,13 +95,23 @@ class StochasticSegmentation(MONAILabelApp):
             raise HTTPException(400 if isinstance(cause, ValueError) else 500, str(cause)) from error
 
     def _check_image(self, image: Any) -> None:
-        """Refuse any file that is no study and was not sent with the request or its session."""
-        path = Path(str(image))
-        sessions = self.sessions()
+        """Refuse what is neither a study nor a file that was sent with the request or its session."""
+        if not isinstance(image, str):
+            raise ValueError(f"image is {image!r}; give the name of a study.")
+        path, sessions = Path(image), self.sessions()
         sent = path.parent == Path(tempfile.gettempdir())
-        in_session = sessions is not None and path.is_relative_to(sessions.store_path) and ".." not in path.parts
-        if not (sent or in_session):
-            refuse_path(image)
+        in_session = sessions is not None and path.is_relative_to(sessions.store_path)
+        # MONAI Label takes a path that exists, from wherever the server was started, before a study of that name
+        study = image in self.datastore().list_images() and not path.exists()
+        if not study and (".." in path.parts or not (sent or in_session)):
+            raise ValueError(f"{image!r} is no study of this server.")
+
+    def bundle_path(self, model: str) -> str:
+        """Return the bundle of a model; MONAI Label puts it on the path of Python, else what a request says."""
+        return super().bundle_path(model) or self.app_dir
+
+    def _load_sessions(self, load: bool = False) -> Sessions | None:
+        return FlatSessions(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY) if load else None
 
     def init_infers(self) -> dict[str, InferTask]:
         """Return one model per bundle that has been trained."""

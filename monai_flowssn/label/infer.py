@@ -19,7 +19,8 @@ class DrawInferTask(BundleInferTask):
         refuse_config(request)
         refuse_path(request.get("model_filename"))
         refuse_path((request.get("result_extension") or "").removeprefix("."))
-        return super().__call__(request, callbacks)
+        # `label` would be read as the masks of raters, from wherever it says
+        return super().__call__({name: value for name, value in request.items() if name != "label"}, callbacks)
 
     def _get_network(self, device: Any, data: dict[str, Any] | None) -> Any:
         # as in the bundle's own workflows: MONAI Label builds `network_def`, which `network` puts into the fast layout

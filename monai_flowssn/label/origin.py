@@ -28,7 +28,7 @@ class OwnOrigin:
         self.app = app
         self.allowed = {origin.rstrip("/") for origin in allowed}
         named = {urlsplit(each).hostname for each in self.allowed}
-        self.names = {"localhost", socket.gethostname(), socket.getfqdn(), *named}
+        self.names = {"localhost", socket.gethostname().lower(), socket.getfqdn().lower(), *named}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
         """Pass a request on, or refuse it."""

@@ -17,6 +17,12 @@ logger = logging.getLogger(__name__)
 KEY = "sample_uncertainty"  # of an image's info in the data store
 
 
+def _score_of(datastore: Datastore, image: str) -> Mapping[str, Any]:
+    """Return what scoring noted about an image; clients can note there what they like."""
+    score = datastore.get_image_info(image).get(KEY)
+    return score if isinstance(score, Mapping) else {}
+
+
 class SampleUncertainty(ScoringMethod):
     """Mean mutual information of class and draw (nats) over the region where at least one draw is foreground.
 
@@ -40,7 +46,7 @@ class SampleUncertainty(ScoringMethod):
         source = {"model": model, "of": int(os.stat(task.get_path()).st_mtime)}
         done: dict[str, Any] = {"scored": 0, "skipped": 0, "failed": {}}
         for image in datastore.get_unlabeled_images():
-            known = datastore.get_image_info(image).get(KEY, {})
+            known = _score_of(datastore, image)
             if {key: known.get(key) for key in source} == source:
                 done["skipped"] += 1
                 continue
@@ -69,8 +75,9 @@ class MostUncertain(Strategy):
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """Return the id of the image, or None when all are labelled."""
         images = sorted(datastore.get_unlabeled_images(request.get("label_tag"), request.get("labels")))
-        scores = {image: datastore.get_image_info(image).get(KEY, {}).get("mutual_information") for image in images}
+        notes = {image: _score_of(datastore, image).get("mutual_information") for image in images}
+        scores = {image: note if isinstance(note, float) else -1.0 for image, note in notes.items()}
         if not scores:
             return None
-        image = max(scores, key=lambda name: -1.0 if scores[name] is None else scores[name])
+        image = max(scores, key=lambda name: scores[name])
         return {"id": image}

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,7 +96,12 @@ def serving(app: Path, *command: str | Path) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{LABEL}/bin:{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MONAI_LABEL_SESSION_PATH": str(app / "sessions"),
+        "PATH": f"{LABEL}/bin:{os.environ['PATH']}",
+    }
     with (app / "server.log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--port", str(port)],
@@ -139,10 +145,10 @@ def test_our_app_answers_scores_chooses_and_learns(app: Path, tmp_path: Path) ->
         assert {"most_uncertain", "first", "random"} == set(info["strategies"])
         assert info["models"][MODEL]["config"]["draws"] == 3
         check_answers(server, tmp_path)
-        check_uploads(server, app)
-        check_origins(server)
         check_active_learning(server)
         check_training(server, app)
+        check_uploads(server, app)
+        check_origins(server)
 
 
 @pytest.mark.parametrize("app", ["centre"], indirect=True)
@@ -198,7 +204,7 @@ def check_answers(server: Server, folder: Path) -> None:
         refused = server.infer("picture0", "json", **program)
         assert refused.status_code == 400, program
         assert "config expression" in refused.text
-    assert server.infer("nowhere", "json").status_code == 500
+    assert server.infer("nowhere", "json").status_code == 400
     one = server.infer("volume", "image", output="draws", draws=1)
     assert read_nifti(one.content, folder).shape == (22, 24, 3)
     wrong = server.infer("picture0", "image", output="draw", draw=9)
@@ -223,16 +229,31 @@ def check_uploads(server: Server, app: Path) -> None:
     assert upload("image", "a.png", "file", image="sent").status_code == 200
     assert server.infer("sent", "json").status_code == 200
     assert requests.delete(f"{server.address}/datastore/image?id=sent", timeout=60).status_code == 200
+    archive, address = app / "a.tar", f"{server.address}/session/?uncompress=true"
+    with tarfile.open(archive, "w") as file:
+        file.add(app / "server.log", "../escaped.log")
+    assert requests.put(address, files={"files": ("a.tar", archive.read_bytes())}, timeout=60).status_code == 400
+    archive.unlink()
+    # what a request says about the path of Python is not asked
+    program = {"sitecustomize.py": f"open({str(app / 'mark')!r}, 'w')", "other.txt": ""}
+    files = [("files", (name, text)) for name, text in program.items()]
+    folder = requests.put(f"{server.address}/session/", files=files, timeout=60).json()["session_info"]["image"]
+    body = {"bundle_path": folder}
+    server.wait("scoring/")  # of the training before
+    assert requests.post(f"{server.address}/scoring/sample_uncertainty", json=body, timeout=60).status_code == 200
+    server.wait("scoring/")
+    assert not (app / "mark").exists()
     elsewhere = app / "elsewhere.png"
     elsewhere.write_bytes(content.getvalue())
-    for params in (
-        {"image": str(elsewhere)},
-        {"model_filename": "../models/model.pt"},
-        {"result_extension": "/../a.nii"},
-    ):
+    for image in (str(elsewhere), f"/tmp/../{elsewhere}", "README.md", ["picture0"]):
+        refused = server.infer("picture0", "json", image=image)
+        assert refused.status_code == 400, image
+        assert "stud" in refused.text
+    for params in ({"model_filename": "../models/model.pt"}, {"result_extension": "/../a.nii"}):
         refused = server.infer("picture0", "json", **params)
         assert refused.status_code == 400, params
         assert "no plain name" in refused.text
+    assert server.infer("picture0", "json", label=str(app / "server.log")).status_code == 200  # it is not read
     elsewhere.unlink()
 
 
