@@ -34,12 +34,17 @@ def ask(address: str, params: dict[str, Any] | None = None) -> Any:
 
 
 def overlay(axis: plt.Axes, image: np.ndarray, title: str, over: np.ndarray | None = None, **style: Any) -> None:
-    """Show the image, and over it what is above 0."""
+    """Show the image, and something over it."""
     axis.imshow(image.T, cmap="gray")
     if over is not None:
-        axis.imshow(np.ma.masked_less_equal(over, 0).T, alpha=0.7, **style)
+        axis.imshow(over.T, alpha=0.7, **style)
     axis.set_title(title, fontsize=9)
     axis.axis("off")
+
+
+def mask(labels: np.ndarray) -> np.ndarray:
+    """Hide the background."""
+    return np.ma.masked_equal(labels, 0)
 
 
 def main() -> None:
@@ -53,7 +58,8 @@ def main() -> None:
     study = quote(arguments.study)
     infer = f"{arguments.address}/infer/{quote(arguments.model)}?image={study}&output="
     image = ask(f"{arguments.address}/datastore/image?image={study}")
-    summary = ask(f"{infer}json", {"draws": arguments.draws})
+    summary = ask(f"{infer}json", {"draws": arguments.draws, "output": "entropy"})
+    top = 255 if "scale" in summary else np.log(len(summary["classes"]) + 1)  # pictures hold the maps in 8 bits
     maps = {
         name: ask(f"{infer}image", {"draws": arguments.draws, "output": name})
         for name in ("majority", "entropy", "mutual_information")
@@ -71,13 +77,15 @@ def main() -> None:
     overlay(axes[0, 0], image, f"{arguments.study}: image")
     sizes = summary["classes"]["1"]
     low, high = sizes["interval_95"]
-    overlay(axes[0, 1], image, f"majority, {sizes['majority']:.0f} {summary['unit']}", maps["majority"], cmap="autumn")
+    overlay(
+        axes[0, 1], image, f"majority, {sizes['majority']:.0f} {summary['unit']}", mask(maps["majority"]), cmap="autumn"
+    )
     for axis, name in zip(axes[0, 2:], ("entropy", "mutual_information")):
         mean = summary["uncertainty"][name]
         title = f"{name.replace('_', ' ')}, " + ("no foreground" if mean is None else f"mean {mean:.2f} nats")
-        overlay(axis, image, title, maps[name], cmap="viridis", vmin=0)
+        overlay(axis, image, title, maps[name], cmap="viridis", vmin=0, vmax=top)
     for i, (axis, draw) in enumerate(zip(axes[1], chosen)):
-        overlay(axis, image, f"draw {i + 1}, {sizes['per_draw'][i]:.0f} {summary['unit']}", draw, cmap="autumn")
+        overlay(axis, image, f"draw {i + 1}, {sizes['per_draw'][i]:.0f} {summary['unit']}", mask(draw), cmap="autumn")
     figure.suptitle(
         f"{arguments.model}: {arguments.draws} draws, mean {sizes['mean']:.0f} {summary['unit']}, "
         f"95 % of them in [{low:.0f}, {high:.0f}]",
