@@ -153,6 +153,15 @@ def test_our_app_answers_scores_chooses_and_learns(app: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("app", ["centre"], indirect=True)
 def test_the_stock_app_answers_and_learns(app: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from monai_flowssn.label.raters import RaterTrainTask; RaterTrainTask(sys.argv[1], {})({}, None)"
+    )
+    command = [LABEL / "bin" / "python", "-c", code, app / "model" / MODEL]
+    ours = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ours.returncode == 1
+    assert (
+        "--set crops=anywhere" in ours.stderr
+    )  # our training has masks of whole images, and refuses to look at centres alone
     shutil.copytree(LABEL / "monailabel" / "sample-apps" / "monaibundle", app, dirs_exist_ok=True)
     command = ["monailabel", "start_server", "--app", app, "--studies", app / "studies", "--host", "127.0.0.1"]
     command += ["--conf", "models", MODEL, "--conf", "zoo_source", "ngc", "--conf", "sam2", "false"]
