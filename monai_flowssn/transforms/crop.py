@@ -135,20 +135,17 @@ def _annotated(label: Tensor | None, size: Sequence[int]) -> Tensor:
 
 def _busiest_window(annotated: Tensor, window: Sequence[int]) -> list[int]:
     """Return the first corner of the window on the annotations (*S)."""
-    size, pixels = annotated.shape, annotated.nonzero()
-    first, end = (
-        (pixels.amin(dim=0), pixels.amax(dim=0) + 1) if len(pixels) else (0 * torch.tensor(size), torch.tensor(size))
-    )
-    centre = ((first + end) // 2).tolist()
-    start = [min(max(c - w // 2, 0), s - w) for c, w, s in zip(centre, window, size)]
-    if not len(pixels) or bool((end - first <= torch.tensor(window)).all()):
+    size = annotated.shape
+    everything = torch.tensor([[0] * len(size), [s - 1 for s in size]])
+    pixels = annotated.nonzero() if annotated.any() else everything
+    first, end = pixels.amin(dim=0), pixels.amax(dim=0) + 1
+    start = [min(max(int(c) - w // 2, 0), s - w) for c, w, s in zip((first + end) // 2, window, size)]
+    if pixels is everything or bool((end - first <= torch.tensor(window)).all()):
         return start
     counts = annotated.long()
     for axis, w in enumerate(window):  # sums over all windows, one axis at a time
         sums = F.pad(counts.movedim(axis, -1).cumsum(dim=-1), (1, 0))
         counts = (sums[..., w:] - sums[..., :-w]).movedim(-1, axis)
     fullest = (counts == counts.max()).nonzero()
-    nearest = (
-        (fullest - torch.tensor(start)).abs().sum(dim=1).argmin()
-    )  # a lesion larger than the window: in its middle
-    return [int(i) for i in fullest[nearest]]
+    far = (fullest - torch.tensor(start)).abs().sum(dim=1)  # a lesion larger than the window: in its middle
+    return [int(i) for i in fullest[far.argmin()]]
