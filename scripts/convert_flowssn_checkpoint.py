@@ -29,6 +29,7 @@ import argparse
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -240,9 +241,16 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="file of the authors")
     parser.add_argument("--bundle_root", type=Path, required=True, help="folder that receives models/")
     arguments = parser.parse_args()
-    with torch.serialization.safe_globals([argparse.Namespace]):  # all that it may hold besides tensors and numbers
-        checkpoint = torch.load(arguments.checkpoint, map_location="cpu", weights_only=True)
-    print(write(checkpoint, arguments.bundle_root / "models"))
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # all that it may hold besides tensors and numbers
+            checkpoint = torch.load(arguments.checkpoint, map_location="cpu", weights_only=True)
+        print(write(checkpoint, arguments.bundle_root / "models"))
+    except (UnpicklingError, OSError) as error:  # torch's own advice, to load it without care, is not passed on
+        raise SystemExit(
+            f"{arguments.checkpoint} is no checkpoint that loads safely; give a file of the authors."
+        ) from error
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

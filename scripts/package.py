@@ -41,6 +41,10 @@ def check_weights(config: dict[str, Any], model: Path) -> None:
     network = parser.get_parsed_content("network_def")
     try:
         network.load_state_dict(torch.load(model, map_location="cpu", weights_only=True))
+    except OSError as error:
+        raise SystemExit(
+            f"{model} does not open ({error.strerror}); give the models/model.pt of a training."
+        ) from error
     except RuntimeError as error:
         raise SystemExit(
             f"{model} does not fit the network of these configs; give the --overlay and --set options of its training.\n{error}"

@@ -18,8 +18,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", type=Path, nargs="+", help="per_case.csv of an evaluation")
     for path in parser.parse_args().tables:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+        except OSError as error:
+            raise SystemExit(
+                f"{path} does not open ({error.strerror}); give the per_case.csv of an evaluation."
+            ) from error
+        if not rows or "patient" not in rows[0]:
+            raise SystemExit(f"{path} is no table of cases; give the per_case.csv of an evaluation.")
         patients = [row["patient"] for row in rows]
         print(
             f"{path}: {len(rows)} cases of {len(set(patients))} patients; two empty masks have IoU 1; foreground only"

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import mlflow
@@ -151,6 +152,24 @@ def test_time_limit_ends_in_good_order(tiny_options: dict, tmp_path: Path) -> No
     trainer = flow.parser.get_parsed_content("train::trainer")
     assert trainer.state.epoch < 10_000
     assert (tmp_path / "models" / "last.ckpt").is_file()
+
+
+@pytest.mark.parametrize("options", [{"max_epochs": 2}, {"max_epochs": 10_000, "time_limit": 0.01}])
+def test_the_last_epoch_is_validated(options: dict, tiny_options: dict, tmp_path: Path) -> None:
+    run(BUNDLE, "train", {**tiny_options, **options, "val_interval": 5})
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
+def test_missing_weights_and_those_of_another_network_are_told(tiny_options: dict, tmp_path: Path) -> None:
+    def reason() -> str:
+        with pytest.raises(RuntimeError) as error:
+            run(BUNDLE, "evaluate", tiny_options)
+        return "".join(traceback.format_exception(error.value))
+
+    assert "does not exist; train first" in reason()
+    (tmp_path / "models").mkdir()
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "models" / "model.pt")
+    assert "does not fit this network; give the bundle" in reason()
 
 
 def test_early_stop(tiny_options: dict) -> None:

@@ -58,14 +58,20 @@ def datalist(
             opens every file now and leaves out the cases that do not load, with a warning for each.
 
     Returns:
-        Items with image (path or list of paths), label (list of the paths that are given), patient, and case.
+        Items with image (path or list of paths), label (list of paths, None where a rater did not annotate
+        the case), patient, and case.
     """
     path = Path(path).expanduser()
     part = Split(split, folds=folds, fold=fold if folds is not None else 0, seed=seed)
     if on_error not in ("raise", "skip"):
         raise ValueError(f"Got on_error='{on_error}'; choose 'raise' or 'skip'.")
+    lists = _load(path)
+    if fold and folds is None and not any("fold" in entry for entry in lists.get("training", [])):
+        raise ValueError(
+            f"fold is {fold}, but {path} has no folds and `folds` is not given; give the number of folds too."
+        )
     items = []
-    for entry in pick_evenly(_select(_load(path), part, fold, path), limit):
+    for entry in pick_evenly(_select(lists, part, fold, path), limit):
         try:
             items.append(_item(entry, path, split, decode=on_error == "skip"))
         except ValueError as error:
@@ -145,10 +151,11 @@ def _item(entry: Entry, path: Path, split: str, *, decode: bool) -> dict[str, An
     return item
 
 
-def _raters(entry: Entry, path: Path, case: str) -> list[str]:
+def _raters(entry: Entry, path: Path, case: str) -> list[str | None]:
     label = entry.get("label") or []
-    raters = [_existing(rater, path, case) for rater in ([label] if isinstance(label, str) else label) if rater]
-    if not raters:
+    label = [label] if isinstance(label, str) else label
+    raters = [_existing(rater, path, case) if rater else None for rater in label]  # a rater keeps the place
+    if not any(raters):
         raise ValueError(f"{path}: case '{case}' has no rater's mask; list at least one file under 'label'.")
     return raters
 

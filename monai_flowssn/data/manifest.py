@@ -141,4 +141,4 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _raters(label: Any) -> int:
-    return 1 if isinstance(label, (str, Path)) else len(label)
+    return 1 if isinstance(label, (str, Path)) else sum(rater is not None for rater in label)

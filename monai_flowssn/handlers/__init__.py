@@ -6,6 +6,7 @@ from monai_flowssn.handlers.clip_gradient import ClipGradient
 from monai_flowssn.handlers.ema import WarmUpEMAHandler
 from monai_flowssn.handlers.epoch_seed import EpochSeed
 from monai_flowssn.handlers.last_checkpoint import LastCheckpoint
+from monai_flowssn.handlers.last_validation import LastValidation
 from monai_flowssn.handlers.metrics import (
     AverageIoUHandler,
     CalibrationHandler,
@@ -21,6 +22,7 @@ from monai_flowssn.handlers.non_finite import StopOnNonFinite
 from monai_flowssn.handlers.sampling_time import SamplingTime
 from monai_flowssn.handlers.standard_metrics import standard_metrics
 from monai_flowssn.handlers.time_budget import TimeBudget
+from monai_flowssn.handlers.weights_loader import WeightsLoader
 
 __all__ = [
     "AverageIoUHandler",
@@ -34,6 +36,7 @@ __all__ = [
     "GEDHandler",
     "HMIoUHandler",
     "LastCheckpoint",
+    "LastValidation",
     "MLflowRunHandler",
     "NCCHandler",
     "NLLHandler",
@@ -42,5 +45,6 @@ __all__ = [
     "StopOnNonFinite",
     "TimeBudget",
     "WarmUpEMAHandler",
+    "WeightsLoader",
     "standard_metrics",
 ]

@@ -87,6 +87,7 @@ class LastCheckpoint:
             return
         # the new run may go on for longer than the old one wanted to, on other data or among more processes
         max_epochs, epoch_length = engine.state.max_epochs, engine.state.epoch_length
+        wanted = self._learning_rates()
         state = self._read(paths)
         known = {name: part for name, part in self.save_dict.items() if name != "scaler" or name in state}
         try:
@@ -100,6 +101,15 @@ class LastCheckpoint:
         if epoch_length is not None and engine.state.epoch_length != epoch_length:
             engine.state.iteration, engine.state.epoch_length = engine.state.epoch * epoch_length, epoch_length
         self._epochs = engine.state.epoch
+        if self._learning_rates() != wanted:
+            lr = "the learning rate is that of %s, %s; the one given now, %s, is not used: choose another folder to train with it"
+            engine.logger.warning(lr, self.path, self._learning_rates(), wanted)
+
+    def _learning_rates(self) -> list[float]:
+        """Return those that the schedules start from."""
+        optimizers = [part for part in self.save_dict.values() if isinstance(part, torch.optim.Optimizer)]
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        return [float(group.get("initial_lr", group["lr"])) for group in groups]
 
     def _read(self, paths: list[Path]) -> dict[str, Any]:
         for path in paths:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 from monai.data.utils import compute_importance_map
+from monai.utils import ensure_tuple
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,7 +52,7 @@ def windowed_draws(
     Raises:
         ValueError: for sizes or an overlap out of range.
     """
-    size, window = tuple(image.shape[2:]), tuple(window)
+    size, window = tuple(image.shape[2:]), ensure_tuple(window)
     if len(window) != len(size) or min(window) < 1 or not 0 <= overlap < 1 or n < 1 or (draws_at_once or 1) < 1:
         raise ValueError(
             f"window {window}, overlap {overlap}, n {n}, draws_at_once {draws_at_once} for an image of {size}; the window "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -63,11 +64,12 @@ class LoadCased(Transform):
         image.meta["filename_or_obj"] = str(item.get("case", image.meta["filename_or_obj"]))
         return image
 
-    def _stack(self, paths: Sequence[str | Path], item: Mapping[Hashable, Any]) -> MetaTensor:
+    def _stack(self, paths: Sequence[str | Path | None], item: Mapping[Hashable, Any]) -> MetaTensor:
         paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
-        if not paths:
+        if not any(paths):
             raise ValueError(f"{_name(item)} has no rater's mask; give at least one file under 'label'.")
-        masks = [self._read_mask(path, item) for path in paths]
+        missing = torch.full_like(_plain(item["image"][:1]), -1)
+        masks = [self._read_mask(path, item) if path else missing for path in paths]
         return MetaTensor(torch.cat(masks), meta={**item["image"].meta, "original_channel_dim": 0})
 
     def _read_mask(self, path: str | Path, item: Mapping[Hashable, Any]) -> torch.Tensor:
@@ -101,13 +103,18 @@ class CheckCased(Transform):
 
     Args:
         num_classes: K; class ids are 0 to K - 1, and -1 everywhere for a rater who did not annotate the case.
+        intensity_range: lowest and highest intensity that will be told apart; the first image that lies outside by nine tenths
+            or more is told in a warning.
     """
 
-    def __init__(self, *, num_classes: int) -> None:
+    def __init__(self, *, num_classes: int, intensity_range: Sequence[float] | None = None) -> None:
         if num_classes < 2:
             raise ValueError(f"Got num_classes={num_classes}; count the background too, so at least 2.")
         self.num_classes = num_classes
         self.dtype = torch.int8 if num_classes <= 128 else torch.int16
+        if intensity_range is not None and not intensity_range[0] < intensity_range[1]:
+            raise ValueError(f"Got intensity_range={list(intensity_range)}; the first must be below the second.")
+        self.intensity_range = intensity_range
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Check image (C, *S) and label (R, *S); an item without label (inference) passes."""
@@ -115,10 +122,23 @@ class CheckCased(Transform):
         image = _plain(item["image"])
         if image.is_floating_point() and not bool(torch.isfinite(image).all()):
             raise ValueError(f"{_name(item)}: the image has NaN or infinite values; correct or remove the case.")
+        if self.intensity_range is not None:
+            self._check_range(image, _name(item))
         if "label" in item:
             self._check_label(_plain(item["label"]), image, _name(item))
             item["label"] = item["label"].to(self.dtype)
         return item
+
+    def _check_range(self, image: torch.Tensor, name: str) -> None:
+        low, high = self.intensity_range or (0, 0)
+        outside = ((image < low) | (image > high)).float().mean().item()
+        if outside >= 0.9:
+            self.intensity_range = None  # once is enough
+            warnings.warn(
+                f"{name}: {outside:.0%} of the image lies outside intensity_range={[low, high]} and is clipped; its intensities "
+                f"go from {image.min().item():g} to {image.max().item():g}. Give --intensity_range, [-1000, 400] for lung CT.",
+                stacklevel=2,
+            )
 
     def _check_label(self, label: torch.Tensor, image: torch.Tensor, name: str) -> None:
         if label.shape[1:] != image.shape[1:]:

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from monai_flowssn.data.json_datalist import datalist
+from monai_flowssn.data.manifest import describe
 from monai_flowssn.data.splits import SPLITS, fold_patients
-from monai_flowssn.transforms.raters import CheckCased, LoadCased
+from monai_flowssn.transforms.raters import CheckCased, KeepRaterd, LoadCased
 
 CTYPE = locale.setlocale(locale.LC_CTYPE)
 # ITK's compiled modules warn while they are loaded, and crash Python where the warning is an error
@@ -123,13 +124,24 @@ def test_folds_that_do_not_fit_the_entries_are_refused(tmp_path):
         datalist(path, "train", folds=3, fold=3)
 
 
-def test_a_missing_rater_is_left_out(tmp_path):
+def test_a_missing_rater_leaves_the_others_in_their_places(tmp_path):
     entries = write_cases(tmp_path, 2)
     entries[0]["label"][0] = None
     path = write_json(tmp_path, {"training": entries, "validation": entries})
-    first, second = datalist(path, "train")
-    assert LoadCased()(first)["label"].shape == (1, 4, 5)
-    assert LoadCased()(second)["label"].shape == (2, 4, 5)
+    first, second = (CheckCased(num_classes=2)(LoadCased()(item)) for item in datalist(path, "train"))
+    assert (first["label"][0] == -1).all()
+    np.testing.assert_array_equal(first["label"][1].numpy(), 1 - MASK.T)
+    assert second["label"].shape == (2, 4, 5)
+    assert describe(datalist(path, "train"))["masks"] == 3
+    with pytest.raises(ValueError, match="'image_0' has no mask of rater 0"):
+        KeepRaterd("label", rater=0)(first)
+    np.testing.assert_array_equal(KeepRaterd("label", rater=1)(first)["label"][0].numpy(), 1 - MASK.T)
+
+
+def test_a_fold_without_folds_is_refused(tmp_path):
+    path = write_json(tmp_path, {"training": write_cases(tmp_path, 4)})
+    with pytest.raises(ValueError, match="give the number of folds too"):
+        datalist(path, "train", fold=3)
 
 
 def test_inference_cases_need_no_label(tmp_path):

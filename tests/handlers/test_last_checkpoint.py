@@ -71,6 +71,16 @@ def test_training_in_two_parts_is_training_at_once(tmp_path):
     torch.testing.assert_close(rest.state(), whole.state(), rtol=0, atol=0)
 
 
+def test_another_learning_rate_is_not_taken_and_it_is_said(tmp_path, caplog):
+    Training(tmp_path, 1).run()
+    assert "learning rate" not in caplog.text
+    more = Training(tmp_path, 2, resume=True)
+    for group in more.optimiser.param_groups:
+        group["initial_lr"] = 0.5
+    more.run()
+    assert "[0.1]; the one given now, [0.5], is not used" in caplog.text
+
+
 def test_after_a_crash_the_last_whole_epoch_counts(tmp_path):
     whole = Training(tmp_path / "whole", 3).run()
     with pytest.raises(RuntimeError, match="power cut"):

@@ -107,6 +107,15 @@ class TestCheckCased:
         with pytest.raises(ValueError, match="num_classes=1"):
             CheckCased(num_classes=1)
 
+    def test_an_intensity_range_that_leaves_nearly_nothing_is_told_once(self):
+        check = CheckCased(num_classes=2, intensity_range=[0, 255])
+        with pytest.warns(UserWarning, match=r"'c7': 100% of the image lies outside intensity_range=\[0, 255\]"):
+            check(item(zeros(1, 2, 2), image=torch.full((1, 2, 2), -800.0)))
+        check(item(zeros(1, 2, 2), image=torch.full((1, 2, 2), -800.0)))
+        CheckCased(num_classes=2, intensity_range=[0, 255])(item(zeros(1, 2, 2)))
+        with pytest.raises(ValueError, match="the first must be below the second"):
+            CheckCased(num_classes=2, intensity_range=[400, -1000])
+
 
 class TestPadRatersd:
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16])
