@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -254,7 +255,7 @@ def check_uploads(server: Server, app: Path) -> None:
     assert not (app / "mark").exists()
     elsewhere = app / "elsewhere.png"
     elsewhere.write_bytes(content.getvalue())
-    for image in (str(elsewhere), f"/tmp/../{elsewhere}", "README.md", ["picture0"]):
+    for image in (str(elsewhere), f"{tempfile.gettempdir()}/../{elsewhere}", "README.md", ["picture0"]):
         refused = server.infer("picture0", "json", image=image)
         assert refused.status_code == 400, image
         assert "stud" in refused.text
