@@ -32,8 +32,8 @@ def run(file: str, data: str, options: dict) -> None:
 
 
 @pytest.fixture
-def own_data(tmp_path: Path) -> Path:
-    """Nine NIfTI images of 20 x 18 pixels, with one to three raters each."""
+def own_data(tiny_options: dict, tmp_path: Path) -> dict:
+    """Options for nine NIfTI images of 20 x 18 pixels, with one to three raters each."""
     generator = np.random.default_rng(0)
     affine = np.diag([0.7, 0.6, 1, 1])
     entries = []
@@ -49,19 +49,17 @@ def own_data(tmp_path: Path) -> Path:
         entries.append({"image": f"{case}.nii.gz", "label": names, "patient": f"p{case}"})
     path = tmp_path / "datalist.json"
     path.write_text(json.dumps({"training": entries[:5], "validation": entries[5:7], "test": entries[7:]}))
-    return path
-
-
-def test_own_files_train_evaluate_and_come_back_in_their_geometry(
-    own_data: Path, tiny_options: dict, tmp_path: Path
-) -> None:
-    options = {**tiny_options, "datalist_file": str(own_data), "intensity_range": [-1000, 400], "raters": 3}
+    options = {**tiny_options, "datalist_file": str(path), "intensity_range": [-1000, 400], "raters": 3}
     del options["dataset_dir"]
-    run("train", "datalist", options)
-    run("evaluate", "datalist", options)
+    return options
+
+
+def test_own_files_train_evaluate_and_come_back_in_their_geometry(own_data: dict, tmp_path: Path) -> None:
+    run("train", "datalist", own_data)
+    run("evaluate", "datalist", own_data)
     with (tmp_path / "runs" / "evaluate" / "per_case.csv").open() as file:
         assert [row["patient"] for row in csv.DictReader(file)] == ["p7", "p8"]
-    run("inference", "datalist", options)
+    run("inference", "datalist", own_data)
     found = sorted((tmp_path / "runs" / "inference").rglob("*.nii.gz"))
     assert len(found) == 12
     for path in found:
@@ -70,29 +68,21 @@ def test_own_files_train_evaluate_and_come_back_in_their_geometry(
         assert np.allclose(image.affine[:2, :2], np.diag([0.7, 0.6])), path.name
 
 
-def test_an_evaluation_that_meets_a_damaged_file_keeps_the_cases_before(
-    own_data: Path, tiny_options: dict, tmp_path: Path
-) -> None:
-    options = {**tiny_options, "datalist_file": str(own_data), "intensity_range": [-1000, 400], "raters": 3}
-    del options["dataset_dir"]
-    run("train", "datalist", options)
+def test_an_evaluation_that_meets_a_damaged_file_keeps_the_cases_before(own_data: dict, tmp_path: Path) -> None:
+    run("train", "datalist", own_data)
     (tmp_path / "8.nii.gz").write_bytes(b"no image")
     with pytest.raises(RuntimeError):
-        run("evaluate", "datalist", {**options, "val_batch_size": 1})
+        run("evaluate", "datalist", {**own_data, "val_batch_size": 1})
     with (tmp_path / "runs" / "evaluate" / "per_case_unfinished.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert row["patient"] == "p7"
     assert float(row["test_ged_v_n4"]) >= 0
 
 
-def test_a_model_of_centre_crops_draws_the_centre_and_others_all(
-    own_data: Path, tiny_options: dict, tmp_path: Path
-) -> None:
-    options = {**tiny_options, "datalist_file": str(own_data), "intensity_range": [-1000, 400], "raters": 3}
-    del options["dataset_dir"]
-    run("train", "datalist", options)
+def test_a_model_of_centre_crops_draws_the_centre_and_others_all(own_data: dict, tmp_path: Path) -> None:
+    run("train", "datalist", own_data)
     for crops in ("centre", "anywhere", "whole"):
-        run("inference", "datalist", {**options, "run_name": crops, "crops": crops})
+        run("inference", "datalist", {**own_data, "run_name": crops, "crops": crops})
     means = {
         crops: [nibabel.load(path).get_fdata() for path in (tmp_path / "runs" / crops).rglob("*mean.nii.gz")]
         for crops in ("centre", "anywhere", "whole")
@@ -101,7 +91,7 @@ def test_a_model_of_centre_crops_draws_the_centre_and_others_all(
     assert all((mean[-1:] == 0).all() for mean in means["centre"])
     assert all((mean > 0).all() for crops in ("anywhere", "whole") for mean in means[crops])
     assert all((mean <= 1).all() for mean in means["whole"])
-    run("evaluate", "datalist", {**options, "window": [16, 16]})
+    run("evaluate", "datalist", {**own_data, "window": [16, 16]})
     assert (tmp_path / "runs" / "evaluate" / "per_case.csv").is_file()
 
 

@@ -228,8 +228,9 @@ class MLflowRunHandler:
 
         known = self._client.get_run(self.run_id).data.params  # of a continued run; MLflow refuses other values
         new = [Param(name, str(value)) for name, value in params.items() if name not in known]
-        for name in [name for name, value in params.items() if known.get(name, str(value)) != str(value)]:
-            self._client.set_tag(self.run_id, f"resumed.{name}", str(params[name]))
+        for name, value in params.items():
+            if known.get(name, str(value)) != str(value):
+                self._client.set_tag(self.run_id, f"resumed.{name}", str(value))
         for start in range(0, len(new), 100):  # the REST interface takes 100 parameters or 1000 metrics at a time
             self._client.log_batch(self.run_id, params=new[start : start + 100])
 

@@ -79,5 +79,5 @@ class MostUncertain(Strategy):
         scores = {image: note if isinstance(note, float) else -1.0 for image, note in notes.items()}
         if not scores:
             return None
-        image = max(scores, key=lambda name: scores[name])
+        image = max(scores, key=scores.__getitem__)
         return {"id": image}

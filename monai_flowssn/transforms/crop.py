@@ -95,11 +95,11 @@ class RandCropOnRatersd(MapTransform, Randomizable):
     def _start(self, annotated: Tensor, window: Sequence[int]) -> list[int]:
         """Return the first corner of a window, inside the image."""
         last = [s - w for s, w in zip(annotated.shape, window)]
-        pixels = annotated.nonzero() if self.R.random() < self.annotated else annotated[:0].nonzero()
-        if not len(pixels):
-            return [int(self.R.randint(most + 1)) for most in last]
-        pixel = pixels[self.R.randint(len(pixels))].tolist()
-        return [min(max(p - int(self.R.randint(w)), 0), most) for p, w, most in zip(pixel, window, last)]
+        if self.R.random() < self.annotated and annotated.any():
+            pixels = annotated.nonzero()
+            pixel = pixels[self.R.randint(len(pixels))].tolist()
+            return [min(max(p - int(self.R.randint(w)), 0), most) for p, w, most in zip(pixel, window, last)]
+        return [int(self.R.randint(most + 1)) for most in last]
 
 
 def _one_per_axis(spatial_size: Sequence[int]) -> tuple[int, ...]:
