@@ -28,7 +28,8 @@ def load(config_file: list[str], limit: int, overrides: dict[str, Any]) -> tuple
     options = {"split": "val", "eval_options": {"limit": limit}, **overrides}
     flow = ConfigWorkflow(config_file=config_file, workflow_type="inference", logging_file=False, **options)
     network = flow.parser.get_parsed_content("network").eval()
-    network.load_state_dict(torch.load(flow.parser.get_parsed_content("model_path"), weights_only=True))
+    weights = torch.load(flow.parser.get_parsed_content("model_path"), map_location="cpu", weights_only=True)
+    network.load_state_dict(weights)
     return network, list(flow.parser.get_parsed_content("validate::dataloader"))
 
 
@@ -36,9 +37,10 @@ def load(config_file: list[str], limit: int, overrides: dict[str, Any]) -> tuple
 def measure(network: Any, batches: list[dict[str, Any]], draws: int) -> dict[str, float]:
     """Return GED in both estimators, the share of wholly empty draws, and the time."""
     torch.manual_seed(0)
+    device = next(network.parameters()).device
     tables, empty, start = [], [], time.perf_counter()
     for batch in batches:
-        image, label = batch["image"].as_tensor(), batch["label"].as_tensor()
+        image, label = (batch[key].as_tensor().to(device) for key in ("image", "label"))
         with cpu_autocast(image.device):
             maps = network.sample(image, draws).argmax(dim=2)
         tables.append(iou_table(maps, label))

@@ -1,6 +1,7 @@
 """Ignite handlers: what training and evaluation need beside MONAI's own."""
 
 from monai_flowssn.handlers.best_checkpoint import BestCheckpoint, EarlyStop
+from monai_flowssn.handlers.bfloat16 import UnscaledBFloat16
 from monai_flowssn.handlers.case_table import CaseTable
 from monai_flowssn.handlers.clip_gradient import ClipGradient
 from monai_flowssn.handlers.ema import WarmUpEMAHandler
@@ -44,6 +45,7 @@ __all__ = [
     "SamplingTime",
     "StopOnNonFinite",
     "TimeBudget",
+    "UnscaledBFloat16",
     "WarmUpEMAHandler",
     "WeightsLoader",
     "standard_metrics",

@@ -54,7 +54,9 @@ class LastCheckpoint:
             engine.add_event_handler(Events.STARTED, self._load)
 
     def _take_scaler(self, engine: Any) -> None:
-        if getattr(engine, "scaler", None) is not None:  # MONAI's trainer makes it when it starts to run
+        if (
+            getattr(engine, "scaler", None) is not None and engine.scaler.is_enabled()
+        ):  # MONAI's trainer makes it when it starts to run
             self.save_dict["scaler"] = engine.scaler
 
     def _save_first(self, engine: Engine) -> None:

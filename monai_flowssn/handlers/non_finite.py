@@ -19,8 +19,8 @@ class StopOnNonFinite:
 
     The check stands between the backward pass and the optimiser step of MONAI's ``SupervisedTrainer``: the weights are
     still those of the last good step, and no copy of them is needed. A finite loss can have an infinite gradient, which
-    would ruin the weights one step before the loss shows it, so both are looked at; under a gradient scaler the loss
-    alone, since the scaler skips such steps by itself. Several processes stop together: their gradient is already the common
+    would ruin the weights one step before the loss shows it, so both are looked at; under a gradient scaler, which skips such
+    steps and halves its scale, the loss and a scale that has fallen below 1. Several processes stop together: their gradient is already the common
     one, and under a scaler they tell each other.
 
     Args:
@@ -51,7 +51,10 @@ class StopOnNonFinite:
             finite = bool(idist.all_reduce(float(finite), op="MIN"))
         if not finite:
             self._stop(engine, f"a loss of {loss.item()}")
-        elif not scaled:
+        elif scaled:
+            if engine.scaler.get_scale() < 1:  # of 65536 at the start: no step was taken in the last 17 or more
+                self._stop(engine, f"non-finite gradients in step after step (loss {loss.item():.4g})")
+        else:
             parameters = [p for group in engine.optimizer.param_groups for p in group["params"]]
             # The maximum norm: unlike the Euclidean one it cannot overflow on finite gradients.
             if not torch.isfinite(get_total_norm([p.grad for p in parameters if p.grad is not None], float("inf"))):

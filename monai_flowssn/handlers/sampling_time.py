@@ -33,19 +33,19 @@ class SamplingTime:
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._stop)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
-    def _start(self) -> None:
-        self._started = _now()
+    def _start(self, engine: Any) -> None:
+        self._started = _now(engine)
 
     def _stop(self, engine: Any) -> None:
-        self._seconds.append((_now() - self._started) / len(engine.state.output["pred"]))
+        self._seconds.append((_now(engine) - self._started) / len(engine.state.output["pred"]))
 
     def _report(self, engine: Any) -> None:
         if self._seconds:
             engine.state.metrics[self.name] = median(self._seconds)
 
 
-def _now() -> float:
-    """Return the time at which all that was asked of a GPU is done."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _now(engine: Any) -> float:
+    """Return the time at which all that was asked of the engine's GPU is done."""
+    if engine.state.device.type == "cuda":
+        torch.cuda.synchronize(engine.state.device)
     return time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.transform.writer import Writer
 
@@ -26,6 +27,12 @@ class DrawInferTask(BundleInferTask):
         # as in the bundle's own workflows: MONAI Label builds `network_def`, which `network` puts into the fast layout
         network = super()._get_network(device, data)
         return network.to(memory_format=self.bundle_config.get_parsed_content("memory_format"))
+
+    def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> Any:
+        """Draw in the precision that the bundle's own inference has on that device."""
+        options = self.bundle_config.get_parsed_content("amp_kwargs")
+        with torch.autocast("cuda", enabled=torch.device(device).type == "cuda", **options):
+            return super().run_inferer(data, convert_to_batch, device)
 
     def info(self) -> dict[str, Any]:
         """Return what clients show; with the models that trainings have left since the server was started."""

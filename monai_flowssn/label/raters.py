@@ -71,6 +71,9 @@ class RaterTrainTask(BundleTrainTask):
                 "load_dict": {"model": "$@ema.ema_model"},
             }
             train_handlers.insert(0, average)  # it starts there too, and not from its random weights
+            for handler in train_handlers:
+                if handler.get("_target_") == "CheckpointLoader":
+                    handler["map_location"] = "cpu"  # weights from a GPU, on a server without
 
     def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
         lists = [

@@ -9,6 +9,7 @@ from monai.engines import SupervisedTrainer
 from monai.handlers import CheckpointLoader, StatsHandler
 from torch import nn
 
+from monai_flowssn.handlers.bfloat16 import UnscaledBFloat16
 from monai_flowssn.handlers.ema import WarmUpEMAHandler
 from monai_flowssn.handlers.non_finite import StopOnNonFinite, _case_ids
 
@@ -109,3 +110,54 @@ def test_case_ids_of_all_sorts_of_batches():
     assert _case_ids({"image": image}) == ["x.png", "y.png"]
     assert _case_ids({"image": torch.zeros(1)}) == []
     assert _case_ids((torch.zeros(1), torch.zeros(1))) == []
+
+
+without_cuda = pytest.mark.filterwarnings("ignore:CUDA is not available")  # for an autocast that does nothing here
+
+
+class UseScaler:
+    """A gradient scaler on the CPU, where MONAI's trainer has none."""
+
+    def __init__(self, scaler):
+        self.scaler = scaler
+
+    def attach(self, engine):
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine):
+        engine.amp, engine.scaler = True, self.scaler
+
+
+def infinite_gradient(prediction, target):
+    return torch.sqrt(prediction - prediction.detach()).sum()  # the derivative of the root at 0
+
+
+@without_cuda
+def test_a_gradient_scaler_that_skips_every_step_ends_the_training(tmp_path):
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    trainer, track, _ = train(tmp_path, [1.0] * 9, infinite_gradient, norm=False, handlers=[UseScaler(scaler)])
+    with pytest.raises(FloatingPointError, match="non-finite gradients in step after step.*iteration 5"):
+        trainer.run()
+    for name, value in track.states[0].items():
+        torch.testing.assert_close(track.states[-1][name], value, rtol=0, atol=0)
+
+
+@without_cuda
+def test_bfloat16_is_trained_without_a_scaler_and_its_gradient_looked_at(tmp_path):
+    scaler = torch.amp.GradScaler("cpu")
+    handlers = [UseScaler(scaler), UnscaledBFloat16()]
+    trainer, _, _ = train(tmp_path, [1.0] * 3, infinite_gradient, norm=False, handlers=handlers)
+    trainer.amp_kwargs = {"dtype": torch.bfloat16}
+    with pytest.raises(FloatingPointError, match="a non-finite gradient .*"):
+        trainer.run()
+    assert trainer.amp
+    assert not trainer.scaler.is_enabled()
+
+
+@without_cuda
+def test_float16_keeps_its_scaler(tmp_path):
+    scaler = torch.amp.GradScaler("cpu")
+    trainer, _, _ = train(tmp_path, [1.0], handlers=[UseScaler(scaler), UnscaledBFloat16()])
+    trainer.amp_kwargs = {"dtype": torch.float16}
+    trainer.run()
+    assert trainer.scaler is scaler
