@@ -20,8 +20,8 @@ class StopOnNonFinite:
     The check stands between the backward pass and the optimiser step of MONAI's ``SupervisedTrainer``: the weights are
     still those of the last good step, and no copy of them is needed. A finite loss can have an infinite gradient, which
     would ruin the weights one step before the loss shows it, so both are looked at; under a gradient scaler, which skips such
-    steps and halves its scale, the loss and a scale that has fallen below 1. Several processes stop together: their gradient is already the common
-    one, and under a scaler they tell each other.
+    steps and halves its scale, the loss and a scale that has fallen below 1. Several processes stop together: their gradient is
+    already the common one, and under a scaler they tell each other.
 
     Args:
         save_dir: folder of the checkpoint ``last_good.ckpt``.

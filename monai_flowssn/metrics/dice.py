@@ -6,13 +6,13 @@ from torch import Tensor
 
 from monai_flowssn.metrics.iou import pairwise_iou
 from monai_flowssn.metrics.masks import (
-    check_choice,
     check_labels,
     check_raters,
     check_same_grid,
     majority_vote,
     modal_label,
 )
+from monai_flowssn.options import check_option
 
 # What each kind does with two empty masks, in the papers that use it.
 EMPTY_OF_KIND = {"majority": "one", "per_rater": "drop", "expected": "one", "single": "one"}
@@ -59,7 +59,7 @@ def compute_dice(
         >>> compute_dice(draws, raters, kind="expected")
         tensor([0.5000])
     """
-    check_choice("kind", kind, list(EMPTY_OF_KIND))
+    check_option("kind", kind, list(EMPTY_OF_KIND))
     draws = check_labels(draws, "draws", num_classes, may_miss=False)
     raters, _ = check_raters(raters, num_classes)
     check_same_grid(draws, raters, "draws and raters")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from monai_flowssn.metrics.iou import IoUTable, iou_table
-from monai_flowssn.metrics.masks import check_choice
+from monai_flowssn.options import check_option
 
 
 def compute_ged(
@@ -91,7 +91,7 @@ def diversity_from_iou(table: IoUTable, *, estimator: str = "v", empty: str = "o
 
 def _spread(iou: Tensor, estimator: str) -> Tensor:
     """Mean distance (B,) within one set, from its IoUs (B, M, M) with NaN for pairs that do not count."""
-    check_choice("estimator", estimator, ["v", "u"])
+    check_option("estimator", estimator, ["v", "u"])
     size = iou.shape[1]
     if estimator == "u":
         iou = iou.masked_fill(torch.eye(size, dtype=torch.bool, device=iou.device), float("nan"))

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from monai_flowssn.metrics.masks import annotated_raters, check_choice, check_labels, check_raters, check_same_grid
+from monai_flowssn.metrics.masks import annotated_raters, check_labels, check_raters, check_same_grid
+from monai_flowssn.options import check_option
 
 # IoU of two empty masks under each convention of the field.
 EMPTY = {"one": 1.0, "drop": float("nan"), "zero": 0.0}
@@ -42,7 +43,7 @@ def pairwise_iou(
         >>> pairwise_iou(a, b)[0, 0, :, 0]
         tensor([0.5000, 0.0000])
     """
-    check_choice("empty", empty, list(EMPTY))
+    check_option("empty", empty, list(EMPTY))
     a, b = check_labels(a, "a", num_classes), check_labels(b, "b", num_classes)
     check_same_grid(a, b, "a and b")
     iou = _fill(_iou(zip(a.flatten(2), b.flatten(2), strict=True), _classes(num_classes, include_background)), empty)
@@ -79,7 +80,7 @@ class IoUTable(NamedTuple):
             Draws x draws (B, N, N), draws x raters (B, N, R) and raters x raters (B, R, R); NaN where a rater is
             missing or the pair is dropped.
         """
-        check_choice("empty", empty, list(EMPTY))
+        check_option("empty", empty, list(EMPTY))
         missing = ~self.annotated
         draws, cross, raters = (_fill(iou, empty).nanmean(-1) for iou in self[:3])
         cross = cross.masked_fill(missing[:, None, :], float("nan"))

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from monai.utils import convert_to_tensor
 from torch import Tensor
-
-
-def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    """Refuse an option that does not exist."""
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown: it must be one of {', '.join(map(repr, choices))}.")
 
 
 def check_labels(maps: Tensor, name: str, num_classes: int, *, may_miss: bool = True) -> Tensor:

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment, linprog
 from torch import Tensor
 
 from monai_flowssn.metrics.iou import IoUTable, iou_table
-from monai_flowssn.metrics.masks import check_choice
+from monai_flowssn.options import check_option
 
 
 def compute_hm_iou(
@@ -52,7 +52,7 @@ def compute_hm_iou(
 
 def hm_iou_from_iou(table: IoUTable, *, matching: str = "duplicate", empty: str = "one") -> Tensor:
     """``compute_hm_iou`` of IoUs that were computed before."""
-    check_choice("matching", matching, ["duplicate", "best"])
+    check_option("matching", matching, ["duplicate", "best"])
     plan = _best_plan if matching == "best" else _duplicate_plan
     cross = table.class_means(empty)[1]
     values = [

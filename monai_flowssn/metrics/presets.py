@@ -12,9 +12,9 @@ from torch import Tensor
 from monai_flowssn.metrics.dice import compute_dice
 from monai_flowssn.metrics.ged import diversity_from_iou, ged_from_iou
 from monai_flowssn.metrics.iou import IoUTable, iou_table
-from monai_flowssn.metrics.masks import check_choice
 from monai_flowssn.metrics.matching import average_iou_from_iou, hm_iou_from_iou
 from monai_flowssn.metrics.soft import compute_ece, compute_ncc, compute_nll
+from monai_flowssn.options import check_option
 
 
 class Choice(NamedTuple):
@@ -193,6 +193,6 @@ def evaluate_preset(
         >>> evaluate_preset("kohl", draws, raters)
         {'ged_v_drop': tensor([0.]), 'hm_iou_duplicate_drop': tensor([1.])}
     """
-    check_choice("preset", name, list(PRESETS))
+    check_option("preset", name, list(PRESETS))
     comparison = Comparison(draws, raters, pred, num_classes, include_background)
     return comparison.evaluate(PRESETS[name].choices)

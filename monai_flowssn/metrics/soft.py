@@ -9,7 +9,8 @@ from monai.metrics.calibration import calibration_binning
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from monai_flowssn.metrics.masks import check_choice, check_raters, rater_frequencies
+from monai_flowssn.metrics.masks import check_raters, rater_frequencies
+from monai_flowssn.options import check_option
 
 
 def compute_nll(pred: Tensor, raters: Tensor, *, eps: float = 1e-6) -> Tensor:
@@ -65,7 +66,7 @@ def compute_ece(
         >>> compute_ece(pred, torch.tensor([[[0, 0, 0, 1]]]))
         tensor([0.])
     """
-    check_choice("kind", kind, ["ece", "ace"])
+    check_option("kind", kind, ["ece", "ace"])
     pred, raters, _ = check_soft(pred, raters)
     first = 0 if include_background else 1
     mean = pred.mean(1, dtype=torch.float32).clamp(0, 1)[:, first:]

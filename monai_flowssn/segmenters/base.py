@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from torch.nn import functional as F
 __all__ = [
     "StochasticSegmenter",
     "as_column",
-    "check_option",
     "one_hot",
     "pick_rater",
     "rater_weights",
@@ -80,7 +79,8 @@ class StochasticSegmenter(nn.Module, ABC):
     Randomness is an explicit input: the same noise gives the same draws.
     """
 
-    #: Pixels decoded at once, over batch and draws, 16 times as many on a GPU; bounds the memory of ``sample`` and keeps its work near the cache.
+    #: Pixels decoded at once, over batch and draws, on a GPU 16 times as many; bounds the memory of ``sample`` and keeps its
+    #: work near the cache.
     pixels_at_once: int = 2**19
     #: Name of the network that a draw evaluates at every step, for methods that draw in steps.
     step_network: str | None = None
@@ -173,9 +173,3 @@ def one_hot(mask: Tensor, num_classes: int) -> Tensor:
 def as_column(values: Tensor, like: Tensor) -> Tensor:
     """Shape values (B,) so that they multiply a tensor (B, ...)."""
     return values.view(-1, *(1,) * (like.ndim - 1))
-
-
-def check_option(name: str, value: str | None, allowed: Iterable[str | None]) -> None:
-    """Refuse a value that is not one of those allowed."""
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, allowed))}.")

@@ -85,7 +85,7 @@ def test_a_missing_single_rater_is_nan():
 
 def test_bad_input():
     s = y = torch.tensor([[FULL]])
-    with pytest.raises(ValueError, match="kind='soft' is unknown"):
+    with pytest.raises(ValueError, match="kind is 'soft'; choose one of"):
         compute_dice(s, y, kind="soft")
     with pytest.raises(ValueError, match="rater=1 does not exist: the index must be from 0 to 0"):
         compute_dice(s, y, kind="single", rater=1)

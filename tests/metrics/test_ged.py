@@ -102,5 +102,5 @@ def test_a_missing_rater_is_as_if_it_were_not_there(case):
 
 
 def test_unknown_estimator():
-    with pytest.raises(ValueError, match="estimator='w' is unknown"):
+    with pytest.raises(ValueError, match="estimator is 'w'; choose one of"):
         compute_ged(torch.tensor([[FULL]]), torch.tensor([[FULL]]), estimator="w")

@@ -115,5 +115,5 @@ def test_one_rater_makes_all_the_names_one_number(case):
 
 
 def test_unknown_matching():
-    with pytest.raises(ValueError, match="matching='worst' is unknown"):
+    with pytest.raises(ValueError, match="matching is 'worst'; choose one of"):
         compute_hm_iou(torch.tensor([[FULL]]), torch.tensor([[FULL]]), matching="worst")

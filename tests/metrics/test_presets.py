@@ -84,7 +84,7 @@ def test_classes_and_background_reach_every_metric(batch):
 
 def test_bad_input(batch):
     draws, raters, _ = batch
-    with pytest.raises(ValueError, match="preset='unet' is unknown"):
+    with pytest.raises(ValueError, match="preset is 'unet'; choose one of"):
         evaluate_preset("unet", draws, raters)
     with pytest.raises(ValueError, match="need soft draws"):
         evaluate_preset("phiseg", draws, raters)

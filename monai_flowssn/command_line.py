@@ -1,0 +1,80 @@
+"""What MONAI's command line leaves open: options that nobody reads, and errors whose cause stands far up."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from inspect import signature
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import fire.parser
+from monai.bundle import ConfigParser, run
+
+__all__ = ["check_command_line"]
+
+
+def check_command_line(arguments: Sequence[str] | None = None) -> None:
+    """Refuse options of `python -m monai.bundle run` whose name stands in no config file, and end its errors with their cause.
+
+    Known are the ids of the config files, and of the other workflows in the first one's folder, so that training, evaluation
+    and inference take the same options; and an id of your own that another option refers to (`--mine 3 --lr "@mine"`). Ids
+    below another (`--network_def::stepz 5`) are left to what they are an argument of.
+
+    Args:
+        arguments: of the command line, its first one included; those of this process by default. Nothing is done for other
+            commands.
+
+    Raises:
+        ValueError: names the option and the id that is nearest to it.
+    """
+    arguments = sys.argv if arguments is None else arguments
+    if Path(arguments[0]).parts[-3:] != ("monai", "bundle", "__main__.py") or "run" not in arguments[1:2]:
+        return
+    sys.excepthook = _tell_cause_last
+    given = _options(arguments[2:])
+    if "args_file" in given:
+        given = {**ConfigParser.load_config_file(given["args_file"]), **given}
+    files = given.get("config_file")
+    if files is None:
+        return
+    files = [files] if isinstance(files, str) else list(files)
+    known = {*signature(run).parameters}
+    for file in [*files, *Path(files[0]).parent.glob("*.yaml")]:
+        known |= ConfigParser.load_config_file(file).keys()
+    for option, value in given.items():
+        name = re.split("::|#", option)[0]
+        if name in known or any(f"@{name}" in str(other) for other in given.values()):
+            continue
+        nearest = difflib.get_close_matches(name, known, n=1)
+        raise ValueError(
+            f"--{option} {value} would change nothing: no id {name!r} in {', '.join(map(str, files))}."
+            + (f" Did you mean --{nearest[0]}?" if nearest else " Take one of their ids, or leave it out.")
+        )
+
+
+def _options(arguments: Sequence[str]) -> dict[str, Any]:
+    """Names and values as Fire reads them: --name value, --name=value, or --name for true."""
+    options: dict[str, Any] = {}
+    name = None
+    for argument in arguments:
+        flag = re.match(r"--?([A-Za-z_][^=]*)(=(.*))?$", argument, re.DOTALL)
+        if flag:
+            name = flag[1].replace("-", "_")
+            options[name] = True if flag[3] is None else fire.parser.DefaultParseValue(flag[3])
+        elif name is not None:
+            options[name] = fire.parser.DefaultParseValue(argument)
+            name = None
+    return options
+
+
+def _tell_cause_last(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.__excepthook__(kind, error, trace)
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if cause is not error:  # MONAI's own error names the id that it was building
+        sys.stderr.write(f"\nThe cause: {cause}\n")
