@@ -120,6 +120,42 @@ def test_resume_continues(tiny_options: dict, tmp_path: Path) -> None:
     assert flow.parser.get_parsed_content("ema").updates == 9  # three batches an epoch
 
 
+def test_a_fold_has_its_own_folder_and_does_not_continue_another(tiny_options: dict, tmp_path: Path) -> None:
+    folds = {**tiny_options, "folds": 3, "resume": True}
+    for fold in (0, 1):
+        run(BUNDLE, "train", {**folds, "fold": fold})
+        run(BUNDLE, "evaluate", {**folds, "fold": fold})
+    tested = set()
+    for fold in (0, 1):
+        groups = {}
+        for name in ("train", "evaluate"):
+            text = (tmp_path / "runs" / name / f"fold_{fold}" / "manifest.json").read_text()
+            groups.update({group: set(about["patient_ids"]) for group, about in json.loads(text)["groups"].items()})
+        assert not groups["train"] & groups["val"]
+        assert not groups["test"] & (groups["train"] | groups["val"] | tested)
+        tested |= groups["test"]
+    other = workflow(BUNDLE, "train", {**folds, "fold": 1, "ckpt_dir": str(tmp_path / "models" / "fold_0")})
+    other.initialize()
+    with pytest.raises(RuntimeError) as error:
+        other.run()
+    assert "--fold was 0 and is 1" in "".join(traceback.format_exception(error.value))
+
+
+def test_the_tracking_server_is_the_option_or_the_environment_s(
+    tiny_options: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    for options, uri in (({}, "http://127.0.0.1:9"), ({"tracking_uri": "sqlite:///own.db"}, "sqlite:///own.db")):
+        flow = workflow(BUNDLE, "train", {**tiny_options, **options})
+        assert flow.parser.get_parsed_content("tracking_uri") == uri
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (40, 12), (1000, 100)])
+def test_the_warm_up_takes_a_tenth_of_a_training_at_most(tiny_options: dict, epochs: int, steps: int) -> None:
+    flow = workflow(BUNDLE, "train", {**tiny_options, "warmup_steps": 100, "max_epochs": epochs})
+    assert flow.parser.get_parsed_content("lr_scheduler").total_iters == steps
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_training_is_the_one_that_was_never_interrupted(
     tiny_options: dict, tmp_path: Path, workers: int

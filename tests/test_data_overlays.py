@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import traceback
 from pathlib import Path
 
 import nibabel
@@ -66,6 +67,17 @@ def test_own_files_train_evaluate_and_come_back_in_their_geometry(own_data: dict
         image = nibabel.load(path)
         assert image.shape[:2] == (20, 18), path.name
         assert np.allclose(image.affine[:2, :2], np.diag([0.7, 0.6])), path.name
+
+
+def test_masks_of_other_values_than_class_ids(own_data: dict, tmp_path: Path) -> None:
+    for path in tmp_path.glob("*_*.nii.gz"):
+        image = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Image(255 * np.asarray(image.dataobj), image.affine), path)
+    with pytest.raises(RuntimeError) as error:
+        run("train", "datalist", own_data)
+    assert "255], but with num_classes=2" in "".join(traceback.format_exception(error.value))
+    run("train", "datalist", {**own_data, "class_values": [0, 255]})
+    assert (tmp_path / "models" / "model.pt").is_file()
 
 
 def test_an_evaluation_that_meets_a_damaged_file_keeps_the_cases_before(own_data: dict, tmp_path: Path) -> None:

@@ -42,14 +42,15 @@ def fingerprint(items: Sequence[Mapping[str, Any]]) -> str:
 
 
 def describe(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Count what a data list contains, and hash every byte of it.
+    """Count what a data list contains, name its patients, and hash every byte of it.
 
     Masks are counted as empty or as missing (-1 everywhere) for labels in memory only; files are not decoded.
     """
     labels = [item["label"] for item in items if "label" in item]
+    patients = sorted({str(item["patient"]) for item in items if "patient" in item})
     counts: dict[str, Any] = {
         "cases": len(items),
-        "patients": len({str(item["patient"]) for item in items if "patient" in item}),
+        "patients": len(patients),
         "raters": max(map(_raters, labels), default=0),
         "masks": sum(map(_raters, labels)),
     }
@@ -57,11 +58,11 @@ def describe(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         flat = [_array(label).reshape(len(label), -1) for label in labels]
         counts["masks_empty"] = int(sum((~mask.any(1)).sum() for mask in flat))
         counts["masks_missing"] = int(sum((mask == -1).all(1).sum() for mask in flat))
-    return {**counts, "fingerprint": fingerprint(items), "sha256": _digest(items, whole=True)}
+    return {**counts, "fingerprint": fingerprint(items), "sha256": _digest(items, whole=True), "patient_ids": patients}
 
 
 def write_manifest(path: str | Path, *, about: str = "", **groups: Sequence[Mapping[str, Any]]) -> None:
-    """Write counts and hashes of each data list as a small JSON file, whole or not at all.
+    """Write counts, patients and hashes of each data list as a small JSON file, whole or not at all.
 
     It stands before every training and evaluation, so it is what finds a case without masks before they begin. A folder that
     cannot be written to costs a warning and nothing else.

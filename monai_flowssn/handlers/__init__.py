@@ -6,6 +6,7 @@ from monai_flowssn.handlers.case_table import CaseTable
 from monai_flowssn.handlers.clip_gradient import ClipGradient
 from monai_flowssn.handlers.ema import WarmUpEMAHandler
 from monai_flowssn.handlers.epoch_seed import EpochSeed
+from monai_flowssn.handlers.fixed_options import FixedOptions
 from monai_flowssn.handlers.last_checkpoint import LastCheckpoint
 from monai_flowssn.handlers.last_validation import LastValidation
 from monai_flowssn.handlers.metrics import (
@@ -34,6 +35,7 @@ __all__ = [
     "DiversityHandler",
     "EarlyStop",
     "EpochSeed",
+    "FixedOptions",
     "GEDHandler",
     "HMIoUHandler",
     "LastCheckpoint",

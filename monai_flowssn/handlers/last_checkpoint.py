@@ -96,8 +96,8 @@ class LastCheckpoint:
             Checkpoint.load_objects(known, state)
         except _ERRORS as error:
             raise ValueError(
-                f"{self.path} does not fit what is trained ({_reason(error)}); resume with the method, network and "
-                "optimiser it was written with, or choose another output folder."
+                f"{self.path} does not fit what is trained ({_reason(error)}); resume with the method, network, optimiser and "
+                "options it was written with, or choose another output folder."
             ) from error
         engine.state.max_epochs = max_epochs
         if epoch_length is not None and engine.state.epoch_length != epoch_length:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import logging
 import os
 import shlex
 import signal
@@ -27,6 +28,8 @@ from monai.utils import ensure_tuple, is_scalar
 
 from .run_facts import calling_config, file_hash, run_facts, to_yaml
 
+logger = logging.getLogger(__name__)
+
 # Defaults for what the user's environment leaves open. MLflow retries for minutes, and reports its use to its makers.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -46,7 +49,7 @@ class MLflowRunHandler:
 
     Args:
         experiment_name: MLflow experiment, made if there is none.
-        tracking_uri: e.g. ``sqlite:///out/mlflow.db``; the environment variable ``MLFLOW_TRACKING_URI`` wins.
+        tracking_uri: e.g. ``sqlite:///out/mlflow.db``.
         params: further parameters, flat.
         tags: what makes runs comparable: ``method``, ``data``, ``convention``, ``n``. The first two name the run.
         artifacts: artifact folder -> glob pattern(s) of the files that go there when the run ends.
@@ -72,7 +75,7 @@ class MLflowRunHandler:
         output_transform: Callable[[Any], Any] | None = None,
     ) -> None:
         self.experiment_name = experiment_name
-        self.tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
+        self.tracking_uri = tracking_uri
         self.params, self.tags, self.artifacts = dict(params or {}), dict(tags or {}), dict(artifacts or {})
         self.manifest = manifest
         self.config = to_yaml(calling_config() if config is None else config)
@@ -230,6 +233,7 @@ class MLflowRunHandler:
         new = [Param(name, str(value)) for name, value in params.items() if name not in known]
         for name, value in params.items():
             if known.get(name, str(value)) != str(value):
+                logger.warning("the training is resumed with %s = %s; it began with %s", name, value, known[name])
                 self._client.set_tag(self.run_id, f"resumed.{name}", str(value))
         for start in range(0, len(new), 100):  # the REST interface takes 100 parameters or 1000 metrics at a time
             self._client.log_batch(self.run_id, params=new[start : start + 100])

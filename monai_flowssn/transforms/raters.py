@@ -14,7 +14,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapTransform, Randomizable, Transform
 
-__all__ = ["CheckCased", "LoadCased", "PadRatersd", "RandDihedrald"]
+__all__ = ["CheckCased", "KeepRaterd", "LoadCased", "PadRatersd", "RandDihedrald"]
 
 
 def _name(item: Mapping[Hashable, Any]) -> str:
@@ -158,10 +158,9 @@ class CheckCased(Transform):
         low, high = (int(value) for value in label.aminmax()) if label.numel() else (-1, -1)
         if high >= self.num_classes or low < -1:
             raise ValueError(
-                f"{name}: the masks hold class id {high if high >= self.num_classes else low}, but with "
-                f"num_classes={self.num_classes} ids run from 0 to {self.num_classes - 1} (-1: not annotated). Raise "
-                "num_classes, or map the values first: MapLabelValued(keys='label', orig_labels=[0, 255], "
-                "target_labels=[0, 1])."
+                f"{name}: the masks hold {label.unique()[:9].int().tolist()}, but with num_classes={self.num_classes} class ids "
+                f"run from 0 to {self.num_classes - 1} (-1: not annotated). Raise num_classes, or give what the files hold for "
+                'class 0, 1, ...: --class_values "[0, 255]".'
             )
         if low == -1:
             self._check_missing(label, name)

@@ -8,6 +8,7 @@ from ignite.engine import Engine
 from monai.handlers import from_engine
 
 from monai_flowssn.handlers import CaseTable, GEDHandler, standard_metrics
+from monai_flowssn.metrics import PRESETS
 
 
 def evaluate(tmp_path, batches):
@@ -58,3 +59,16 @@ def test_standard_metrics_name_convention_and_number_of_draws():
     assert all(name.startswith("val_") and name.rsplit("_n")[-1] in ("4", "8") for name in metrics)
     more = standard_metrics(draws=[4], ged_draws=[1, 4, 3])
     assert list(more)[8:] == ["test_ged_v_n1", "test_ged_v_n3", "test_ged_u_n3"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_published_protocols_join_the_standard_metrics(preset):
+    metrics = standard_metrics(draws=[4], presets=[preset])
+    for choice in PRESETS[preset].choices:  # "one" is what names without a convention mean
+        assert f"test_{choice.key.removesuffix('_one')}_n4" in metrics
+    assert list(metrics)[:8] == list(standard_metrics(draws=[4]))
+
+
+def test_an_unknown_protocol_is_refused():
+    with pytest.raises(ValueError, match="preset is 'resnet'; choose one of 'standard', 'flow_ssn'"):
+        standard_metrics(presets=["resnet"])

@@ -274,10 +274,10 @@ def test_what_a_short_outage_held_back_is_sent_at_the_end(uri, run_of):
     assert run_of(handler).info.status == "FINISHED"
 
 
-def test_the_environment_wins_and_is_kept(uri, run_of, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+def test_the_environment_is_kept(uri, run_of, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    handler = MLflowRunHandler("environment", "http://127.0.0.1:9")
+    handler = MLflowRunHandler("environment", uri)
     trainer_of(handler, validate=False).run()
     assert run_of(handler).info.status == "FINISHED"
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "3"
@@ -300,6 +300,7 @@ def test_the_fragment_logs_the_config_it_is_part_of(uri, run_of, tmp_path):
         **{name: str(tmp_path) for name in ("output_dir", "run_dir", "ckpt_dir")},
         **{name: "toy" for name in ("method_name", "data_name", "run_name")},
         "manifest": None,
+        "own_params": {"split": "val"},
         "lr": 0.1,
         "network": network,
         "train": {
@@ -342,6 +343,7 @@ def test_the_fragment_logs_the_config_it_is_part_of(uri, run_of, tmp_path):
     assert run.info.status == "FINISHED"
     assert run.data.tags["data"] == "toy"
     assert run.data.params["lr"] == "0.5"
+    assert run.data.params["split"] == "val"
     logged = Path(MlflowClient(uri).download_artifacts(handler.run_id, "config.yaml", str(tmp_path))).read_text()
     assert yaml.safe_load(logged) == parser.get()
     assert yaml.safe_load(logged)["lr"] == 0.5
