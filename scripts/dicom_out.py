@@ -4,7 +4,8 @@
     python scripts/dicom_out.py my_run/runs/inference/CASE SERIES_FOLDER
 
 CASE is the folder that inference wrote, SERIES_FOLDER the series that it read. Written beside the maps: CASE_segmentation.dcm, a
-DICOM-SEG whose first segment is the majority label of the foreground classes and whose others are the draws, one each; and
+DICOM-SEG whose first segment is the majority label and whose others are the draws, one each (with several foreground classes: one
+for each class); and
 CASE_entropy.dcm and CASE_mutual_information.dcm, parametric maps in nats. By highdicom (Bridge et al. 2022, doi
 10.1007/s10278-022-00683-y). For research: a segment says "tissue", because this script does not know what was segmented.
 """
@@ -99,9 +100,12 @@ def main() -> None:
     def maps(name: str) -> np.ndarray:
         return frames(case / f"{case.name}_{name}.nii.gz", series)
 
-    draws = maps("draws") > 0
-    masks = np.concatenate([maps("majority")[..., None] > 0, draws], axis=-1)
-    labels = ["majority", *(f"draw {i + 1}" for i in range(draws.shape[-1]))]
+    draws = maps("draws")
+    every = np.concatenate([maps("majority")[..., None], draws], axis=-1)
+    names = ["majority", *(f"draw {i + 1}" for i in range(draws.shape[-1]))]
+    classes = range(1, max(int(every.max()), 1) + 1)
+    masks = np.concatenate([every == c for c in classes], axis=-1)
+    labels = [name if len(classes) == 1 else f"{name}, class {c}" for c in classes for name in names]
     segmentation = hd.seg.Segmentation(
         series,
         masks.astype(np.uint8),
@@ -116,11 +120,12 @@ def main() -> None:
     segmentation.save_as(case / f"{case.name}_segmentation.dcm")
     for number, name in enumerate(("entropy", "mutual_information"), start=901):
         values = maps(name).astype(np.float32)
+        top = float(max(values.max(), np.log(2)))  # that of two classes, or what more of them reach
         mapping = hd.pm.RealWorldValueMapping(
             lut_label=name[:16].upper(),
             lut_explanation=f"{name.replace('_', ' ')} of class and draw, in nats",
             unit=codes.UCUM.NoUnits,
-            value_range=(0.0, float(max(values.max(), np.log(2)))),
+            value_range=(0.0, top),
             slope=1.0,
             intercept=0.0,
         )
@@ -132,8 +137,8 @@ def main() -> None:
             sop_instance_uid=hd.UID(),
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[mapping],
-            window_center=float(np.log(2)) / 2,
-            window_width=float(np.log(2)),
+            window_center=top / 2,
+            window_width=top,
             content_label=name[:16].upper(),
             **ABOUT,
         )

@@ -134,6 +134,12 @@ def test_a_fold_has_its_own_folder_and_does_not_continue_another(tiny_options: d
         assert not groups["train"] & groups["val"]
         assert not groups["test"] & (groups["train"] | groups["val"] | tested)
         tested |= groups["test"]
+    report = [sys.executable, ROOT / "scripts" / "report.py", "--pool"]
+    tables = [tmp_path / "runs" / "evaluate" / f"fold_{fold}" / "per_case.csv" for fold in (0, 1)]
+    pooled = subprocess.run([*report, *tables], capture_output=True, text=True, check=True).stdout
+    assert f"2 tables: {2 * len(tested)} cases of {len(tested)} patients" in pooled
+    twice = subprocess.run([*report, tables[0], tables[0]], capture_output=True, text=True, check=False)
+    assert "cases are in two tables" in twice.stderr
     other = workflow(BUNDLE, "train", {**folds, "fold": 1, "ckpt_dir": str(tmp_path / "models" / "fold_0")})
     other.initialize()
     with pytest.raises(RuntimeError) as error:

@@ -75,6 +75,22 @@ def test_a_series_keeps_its_place(tiny_options: dict, tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / "scripts/dicom_out.py", case, tmp_path / "series"], check=True)
     check_dicom(case, majority)
 
+    for name in ("draws", "majority"):  # as of a model of two foreground classes
+        maps = nibabel.load(case / f"scan_{name}.nii.gz")
+        values = np.where(np.arange(maps.shape[0]).reshape(-1, *[1] * (maps.ndim - 1)) < 9, 2, 1) * np.asarray(
+            maps.dataobj
+        )
+        nibabel.save(nibabel.Nifti1Image(values.astype(np.uint8), maps.affine), case / f"scan_{name}.nii.gz")
+    subprocess.run([sys.executable, ROOT / "scripts/dicom_out.py", case, tmp_path / "series"], check=True)
+    segmentation = hd.seg.segread(case / "scan_segmentation.dcm")
+    labels = [segmentation.get_segment_description(i).SegmentLabel for i in segmentation.segment_numbers]
+    assert labels[3:5] == ["draw 3, class 1", "majority, class 2"]
+    draws = np.asarray(nibabel.load(case / "scan_draws.nii.gz").dataobj)
+    for number, expected in ((4, draws[..., 2] == 1), (8, draws[..., 2] == 2)):
+        assert expected.any()
+        found = placed(segmentation.get_volume(segment_numbers=[number]), majority)
+        np.testing.assert_array_equal(found > 0, expected)
+
     for image in (tmp_path / "series").iterdir():  # one voxel further along the rows: no longer the series of the maps
         moved = pydicom.dcmread(image)
         moved.ImagePositionPatient = [float(v) for v in np.array(moved.ImagePositionPatient) + SPACING[1] * ROW]

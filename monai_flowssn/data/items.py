@@ -18,16 +18,16 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-__all__ = ["case_name", "check_items", "make_item", "open_picture", "pick_evenly"]
+__all__ = ["check_items", "make_item", "open_picture", "pick_evenly", "safe_name"]
 
 T = TypeVar("T")
 Array = np.ndarray | torch.Tensor
 
 
-def case_name(text: str) -> str:
+def safe_name(text: str) -> str:
     """Turn any id or path into a name that survives as a file name: no folders, and no dot that looks like a suffix.
 
-    >>> case_name("LIDC-IDRI-0001/z-120.5_c0")
+    >>> safe_name("LIDC-IDRI-0001/z-120.5_c0")
     'LIDC-IDRI-0001_z-120_5_c0'
     """
     return re.sub(r"[^\w-]+", "_", text)
@@ -46,7 +46,7 @@ def make_item(
         spacing: pixel size in mm, in the plane or of all three axes.
         more: further arrays (C, *S), such as a field of view.
     """
-    case = case_name(case)
+    case = safe_name(case)
     sizes = (spacing, spacing, 1.0) if isinstance(spacing, (int, float)) else spacing
     affine = torch.diag(torch.tensor([*sizes, 1.0], dtype=torch.float64))
     arrays = {"image": image, "label": label, **more}

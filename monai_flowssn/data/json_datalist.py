@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_flowssn.data.items import case_name, check_items, pick_evenly
+from monai_flowssn.data.items import check_items, pick_evenly, safe_name
 from monai_flowssn.data.splits import Split, rotate_folds
 from monai_flowssn.transforms.raters import LoadCased
 
@@ -179,7 +179,7 @@ def _case(entry: Entry, path: Path) -> str:
     first = entry["image"][0] if isinstance(entry["image"], list) else entry["image"]
     name = Path(first) if not Path(first).is_absolute() else Path(*Path(first).parts[-2:])
     stem = str(name) if (path.parent / first).is_dir() else re.sub(r"(\.nii)?\.\w+$", "", str(name))
-    return case_name(str(entry.get("case", stem)))
+    return safe_name(str(entry.get("case", stem)))
 
 
 def _patient(entry: Entry, path: Path) -> str:

@@ -24,7 +24,7 @@ _PACKAGES = ("monai_flowssn", "monai", "torch", "pytorch-ignite", "numpy", "mlfl
 
 
 def run_facts(engine: Any) -> dict[str, Any]:
-    """What a run is told apart by: seed, length, machine, package versions, commit, parameter counts.
+    """What a run is told apart by: seed, length, machine, package versions, commit of the folder it runs in, parameter counts.
 
     Args:
         engine: MONAI trainer or evaluator.

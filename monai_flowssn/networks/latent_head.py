@@ -39,6 +39,7 @@ class LatentHead(nn.Module):
         super().__init__()
         if layers < 2:
             raise ValueError(f"layers is {layers}; the latent vector needs a nonlinearity after it: pass 2 or more.")
+        self.latent_dim = latent_dim
         self.project = Convolution(spatial_dims, in_channels, width, kernel_size=1, conv_only=True)
         self.latent = nn.Linear(latent_dim, width, bias=False)
         between = [

@@ -58,10 +58,22 @@ def rater_weights(masks: Tensor) -> Tensor:
         (B, R), summing to 1 over R.
 
     Raises:
-        ValueError: if all raters of a case are missing.
+        ValueError: if all raters of a case are missing, a mask is -1 in places, or there is no axis of raters.
     """
-    annotated = masks.flatten(2).amin(dim=2) >= 0  # (B, R)
-    if not annotated.any(dim=1).all():
+    if masks.ndim < 4:
+        raise ValueError(
+            f"masks have shape {tuple(masks.shape)}; they must be (B, R, *S): masks[:, None] for one rater."
+        )
+    low, high = masks.flatten(2).aminmax(dim=2)
+    annotated = low >= 0  # (B, R)
+    partly = ~annotated & (high >= 0)
+    if not (annotated.any(dim=1) & ~partly.any(dim=1)).all():  # one question: each is a wait for a GPU
+        if partly.any():
+            case, rater = partly.nonzero()[0].tolist()
+            raise ValueError(
+                f"the mask of rater {rater} of case {case} is -1 in places; -1 means that a rater did not annotate the case and "
+                "fills the whole mask."
+            )
         rows = (~annotated.any(dim=1)).nonzero().flatten().tolist()
         raise ValueError(
             f"cases {rows} of the batch have no rater (all masks are -1); each case needs one: leave them out."
@@ -146,8 +158,9 @@ class StochasticSegmenter(nn.Module, ABC):
             rows = tuple(repeat_rows(c, m) for c in code)
             yield self.decode(rows, tuple(z.flatten(0, 1) for z in part)).unflatten(0, (len(image), -1))
 
+    @torch.no_grad()
     def sample(self, image: Tensor, n: int, noise: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Return all draws of :meth:`stream` (B, N, K, *S), float32."""
+        """Return all draws of :meth:`stream` (B, N, K, *S), float32; without gradients, which :meth:`stream` has."""
         draws = image.new_empty(len(image), max(n, 0), self.num_classes, *image.shape[2:], dtype=torch.float32)
         start = 0
         for part in self.stream(image, n, noise):

@@ -31,17 +31,18 @@ class ContinuousFlowSSN(StochasticSegmenter):
 
     Args:
         base: ``base(image) -> (B, K or 2K, *S)``, any module; 2K outputs are the mean and the log standard deviation of the base.
-            ``None`` is the fixed prior N(0, I); the flow is then conditioned on the image.
+            ``None`` is the fixed prior N(0, base_std^2 I); the flow is then conditioned on the image.
         flow: ``flow(y, t) -> (B, K, *S)`` logits, any module; y has K channels, C more without a base (the image) and K more
             with ``flow_condition="base"``.
         num_classes: K, the background included.
-        base_std: standard deviation of the base where ``base`` has K outputs.
+        base_std: standard deviation of the base where ``base`` does not give it.
         velocity: which of the two velocities ``sample`` integrates.
         solver: scheme of the integration; ``"dopri5"`` is adaptive and ignores ``steps`` and ``grid_power``.
         steps: number of steps T of the fixed-grid solvers.
         grid_power: p of the time grid :math:`t_i = (i / T)^p`; above 1 it is finer at the start, where modes are decided.
         flow_condition: ``"base"`` shows the mean of the base to the flow at every time.
-        train_draws: independent (rater, u, t) per image and training step, for one pass of the base; the loss is their mean.
+        train_draws: triples (rater, u, t) per image and training step, for one pass of the base; the loss is their mean. Raters
+            are taken without replacement, times spread over [0, 1].
 
     Raises:
         ValueError: for an unknown option, ``steps`` below 1, or a network with another number of outputs.

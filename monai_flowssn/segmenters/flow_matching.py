@@ -83,11 +83,10 @@ class FlowMatching(StochasticSegmenter):
             return torch.lerp(without, with_image, 1 + self.guidance)
 
         y = SOLVERS[self.solver](guided, start, time_grid(self.steps).to(start.device))
-        p = ((y + 1) / 2).clamp(0, 1)
+        p = (y + 1) / 2
         if self.channels == 1:
-            return torch.cat([1 - p, p], dim=1)
-        p = p + 1e-6  # where no class is left
-        return p / p.sum(dim=1, keepdim=True)
+            return torch.cat([1 - p.clamp(0, 1), p.clamp(0, 1)], dim=1)
+        return nearest_probabilities(p)
 
     def _scaled(self, mask: Tensor) -> Tensor:
         """Return the mask (B, *S) as M channels in {-1, 1}."""
@@ -102,3 +101,16 @@ class FlowMatching(StochasticSegmenter):
                 f"the network has {velocity.shape[1]} outputs; {self.num_classes} classes need {self.channels}."
             )
         return velocity
+
+
+def nearest_probabilities(p: Tensor) -> Tensor:
+    """Return the probabilities (B, K, *S) that are nearest to p (B, K, *S), by a shift common to all classes of a pixel.
+
+    Euclidean projection onto the simplex (Duchi et al. 2008, doi 10.1145/1390156.1390191, fig. 1). Unlike clamping, it keeps the
+    order of the classes where guidance has carried several beyond 1, or all below 0.
+    """
+    falling = p.sort(dim=1, descending=True).values
+    excess = falling.cumsum(dim=1) - 1
+    count = as_column(torch.arange(1, p.shape[1] + 1, device=p.device), p[0])  # (K, 1, ...)
+    kept = (falling * count > excess).sum(dim=1, keepdim=True)  # classes above 0, at least one
+    return (p - excess.gather(1, kept - 1) / kept).clamp(min=0)

@@ -14,17 +14,17 @@ def gaussian_base(net: nn.Module | None, image: Tensor, num_classes: int, std: f
     """Return mean and standard deviation (B, K, *S) of u given the image.
 
     Args:
-        net: ``net(image) -> (B, K or 2K, *S)``; 2K outputs are the mean and the log standard deviation. None is N(0, I).
+        net: ``net(image) -> (B, K or 2K, *S)``; 2K outputs are the mean and the log standard deviation. None is N(0, std^2 I).
         image: (B, C, *S).
         num_classes: K.
-        std: standard deviation where the net has K outputs.
+        std: standard deviation where the net does not give it.
 
     Raises:
         ValueError: if the net has another number of outputs.
     """
     if net is None:
         loc = image.new_zeros(len(image), num_classes, *image.shape[2:], dtype=torch.float32)
-        return loc, torch.ones_like(loc)
+        return loc, torch.full_like(loc, std)
     loc = net(image).float()
     if loc.shape[1] not in (num_classes, 2 * num_classes):
         raise ValueError(f"the base has {loc.shape[1]} outputs; it needs num_classes = {num_classes}, or twice that.")

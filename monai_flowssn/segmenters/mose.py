@@ -132,22 +132,23 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
         self.features, self.gate, self.head = features, gate, head
         self.experts, self.samples, self.beta = experts, samples, beta
         self.capacity, self.capacity_steps = capacity, capacity_steps
-        self.latent_dim = head.latent.in_features
-        order = torch.rand(self.latent_dim, experts).argsort(dim=1)
+        order = torch.rand(head.latent_dim, experts).argsort(dim=1)
         self.mean = nn.Parameter(torch.linspace(-2, 2, experts)[order].T.contiguous())  # (E, L)
-        self.log_deviation = nn.Parameter(torch.full((experts, self.latent_dim), math.log(1 / 8)))
+        self.log_deviation = nn.Parameter(torch.full((experts, head.latent_dim), math.log(1 / 8)))
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
 
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         weights = rater_weights(masks)  # (B, R)
         y = F.one_hot(masks.clamp(min=0).long(), self.num_classes).movedim(-1, 2)  # (B, R, K, *S)
         projected, log_gate = self._project(image), self._log_gate(image)
-        noise = torch.randn(len(image), self.experts, self.samples, self.latent_dim, device=image.device)
+        noise = torch.randn(len(image), self.experts, self.samples, self.head.latent_dim, device=image.device)
         z = self.mean[:, None] + self.log_deviation.exp()[:, None] * noise  # (B, E, S, L)
         n = self.experts * self.samples
         draws = self._segment(repeat_rows(projected, n), z.flatten(0, 2)).unflatten(0, (-1, n))  # (B, E * S, K, *S)
         cost = soft_iou_cost(draws, y)  # (B, E * S, R)
-        plan = transport_plan(cost, weights, self._current_capacity())
+        plan = transport_plan(cost, weights, self.capacity if self.steps_done < self.capacity_steps else 1.0)
+        if self.training:
+            self.steps_done += 1
         transport = (plan * cost).sum(dim=(1, 2)).mean()
         received = plan.sum(dim=2).unflatten(1, (self.experts, self.samples)).sum(dim=2)  # (B, E)
         kl = F.kl_div(log_gate, received, reduction="batchmean")
@@ -156,7 +157,7 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
         """Return uniform numbers (B, n), which choose the experts, and standard normal ones (B, n, L)."""
         b, device = len(image), image.device
-        return torch.rand(b, n, device=device), torch.randn(b, n, self.latent_dim, device=device)
+        return torch.rand(b, n, device=device), torch.randn(b, n, self.head.latent_dim, device=device)
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the projected features (B, F, *S) and the probabilities of the experts (B, E)."""
@@ -181,9 +182,3 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
                 f"the gate returns {tuple(logits.shape)}; it must be (B, {self.experts}), one logit per expert."
             )
         return logits.log_softmax(dim=1)
-
-    def _current_capacity(self) -> float:
-        capacity = self.capacity if self.steps_done < self.capacity_steps else 1.0
-        if self.training:
-            self.steps_done += 1
-        return capacity

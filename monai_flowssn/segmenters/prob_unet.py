@@ -37,7 +37,7 @@ class ProbabilisticUNet(StochasticSegmenter):
         flow: ``flow(context) -> transforms`` of z, such as :class:`~monai_flowssn.flows.PlanarFlow`.
 
     Raises:
-        ValueError: if prior and posterior disagree on L, or the posterior gives no context for the flow.
+        ValueError: for a negative beta, or if the posterior gives no context for the flow.
     """
 
     def __init__(
@@ -52,6 +52,8 @@ class ProbabilisticUNet(StochasticSegmenter):
         flow: nn.Module | None = None,
     ) -> None:
         super().__init__(num_classes=num_classes)
+        if beta < 0:
+            raise ValueError(f"beta is {beta}; the weight of the KL is at least 0.")
         self.features, self.prior, self.posterior, self.head, self.flow = features, prior, posterior, head, flow
         self.beta = beta
 
@@ -74,7 +76,7 @@ class ProbabilisticUNet(StochasticSegmenter):
         out = self.posterior(torch.cat([image, y], dim=1)).float()
         if self.flow is None:
             return _gaussian(out)
-        latent = 2 * self.head.latent.in_features
+        latent = 2 * self.head.latent_dim
         if out.shape[1] <= latent:
             raise ValueError(
                 f"the posterior has {out.shape[1]} outputs; a flow needs context beyond the {latent} of q."
@@ -88,7 +90,7 @@ class ProbabilisticUNet(StochasticSegmenter):
         return self.prior_distribution(image).variance.mean(dim=1)
 
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
-        return (torch.randn(len(image), n, self.head.latent.in_features, device=image.device),)
+        return (torch.randn(len(image), n, self.head.latent_dim, device=image.device),)
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the projected features (B, F, *S) and mean and standard deviation (B, L) of the prior."""

@@ -57,6 +57,15 @@ def test_a_case_without_raters_is_named():
         pick_rater(masks)
 
 
+def test_masks_without_an_axis_of_raters_and_masks_that_are_missing_in_places_are_refused():
+    with pytest.raises(ValueError, match=r"masks have shape \(3, 4, 4\); they must be \(B, R, \*S\)"):
+        pick_rater(torch.zeros(3, 4, 4))
+    masks = torch.zeros(3, 2, 4, 4, dtype=torch.int16)
+    masks[1, 0], masks[2, 1, 0] = -1, -1
+    with pytest.raises(ValueError, match="the mask of rater 1 of case 2 is -1 in places"):
+        pick_rater(masks)
+
+
 class Echo(StochasticSegmenter):
     """The draw is the code of its image plus its noise; remembers how many rows were decoded at once."""
 

@@ -1,10 +1,13 @@
 """The velocity that training must find, and what guidance does to it, where both are known in closed form."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from torch import nn
 
 from monai_flowssn.segmenters import FlowMatching
+from monai_flowssn.segmenters.flow_matching import nearest_probabilities
 
 SIZE = (3, 2)
 
@@ -103,3 +106,16 @@ def test_a_network_of_other_outputs_is_refused():
     model = FlowMatching(Recorder(lambda x, t: x), steps=1)
     with pytest.raises(ValueError, match="has 2 outputs; 2 classes need 1"):
         model.sample(torch.zeros(1, 1, *SIZE), 1)
+
+
+def test_several_classes_come_back_as_the_nearest_probabilities():
+    torch.manual_seed(0)
+    sum_one = {"type": "eq", "fun": lambda x: x.sum() - 1}
+    points = torch.randn(200, 5) + torch.randn(200, 1)
+    found = nearest_probabilities(points[..., None, None]).squeeze()
+    for p, q in zip(points.double(), found.double(), strict=True):
+        best = minimize(
+            lambda x, p=p.numpy(): ((x - p) ** 2).sum(), np.full(5, 0.2), bounds=[(0, 1)] * 5, constraints=[sum_one]
+        )
+        np.testing.assert_allclose(q.numpy(), best.x, atol=1e-3)
+    assert torch.equal(found.argmax(dim=1), points.argmax(dim=1))  # where guidance has gone beyond 1, too

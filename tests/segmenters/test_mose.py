@@ -26,7 +26,7 @@ class LatentAsLogit(nn.Module):
 
     def __init__(self, scale=1.0, latent_dim=1):
         super().__init__()
-        self.latent, self.scale = nn.Linear(latent_dim, 1), scale
+        self.latent_dim, self.scale = latent_dim, scale
 
     def project(self, features):
         return features
