@@ -50,7 +50,8 @@ distance, D / N with D the diversity, and no better model.
 
 ## Differences
 
-To {first}, paired by case: below 0 is better for GED, NLL and ECE, above 0 for HM-IoU and Dice.
+To {first}, paired by case: below 0 is better for GED, NLL and ECE, above 0 for HM-IoU and Dice. The intervals are over
+patients, for one training of each method: how much trainings differ is not in them, nor that many differences are looked at.
 
 {differences}
 

@@ -48,7 +48,7 @@ class SamplingInferer(Inferer):
     Args:
         n: number of draws N.
         seed: where given, the draws of an image are a function of this seed and the image, whatever batch or process it is in;
-            the global random state is left as it was.
+            the global random state is left as it was. The two inferers need not make the same draws of one seed.
         window: where given, images are drawn by windows of this size (:func:`~monai_flowssn.inferers.windowed_draws`).
         overlap: share of a window that the next one covers at least.
         autocast: whether to use bfloat16 where the CPU has it.

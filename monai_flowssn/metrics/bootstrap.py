@@ -71,7 +71,8 @@ def paired_difference(
         seed: same seed, same interval.
 
     Returns:
-        Mean, low and high end; an interval that leaves out 0 separates the methods.
+        Mean, low and high end. An interval that leaves out 0 separates these two trained models on such patients; how much
+        trainings of one method differ is not in it.
 
     Example:
         >>> paired_difference([0.5, 0.25, 0.5], [0.25, 0.0, 0.25], ["a", "b", "c"])

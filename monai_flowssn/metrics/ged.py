@@ -24,8 +24,8 @@ def compute_ged(
     Rizzo, 2013; Kohl et al., 2018, arXiv 1806.05034). Smaller is better.
 
     The estimator of ``E[d(s, s')]`` decides what N means. ``"v"``, which every paper prints, counts the N pairs of a
-    draw with itself; it is never negative and falls with N: ``GED_v = GED_u + D / N``, D the diversity. ``"u"`` leaves
-    them out, so its mean does not depend on N. Both keep the diagonal of the rater term, as every paper does.
+    draw with itself; it is never negative and falls with N: with ``empty="one"`` it is ``GED_u + D / N``, D the diversity.
+    ``"u"`` leaves them out, so its mean does not depend on N. Both keep the diagonal of the rater term, as every paper does.
 
     Args:
         draws: label maps (B, N, *S).

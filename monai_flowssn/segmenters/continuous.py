@@ -25,7 +25,9 @@ class ContinuousFlowSSN(StochasticSegmenter):
     :math:`-\log \mathrm{softmax}(\eta(y_t, t))_y`. Sampling integrates from :math:`y_0 = u` to
     :math:`t = 1` along one of two velocities of the same trained network:
 
-    * ``"markov"``: :math:`(\mathrm{softmax}(\eta) - y_t) / (1 - t)`, which carries the base to the learnt distribution exactly;
+    * ``"markov"``: :math:`(\mathrm{softmax}(\eta) - y_t) / (1 - t)`, which carries the bases of all images together to all their
+      masks exactly; those of one image to its own masks as far as the flow knows the image, from :math:`y_t` or, with
+      ``flow_condition="base"``, from the mean of the base;
     * ``"path"``: :math:`\mathrm{softmax}(\eta) - u` with u the start of the trajectory, as the authors' code does. It takes u for
       :math:`E[u | y_t]`, so it is biased towards the majority, more so the rarer a mode is.
 

@@ -115,7 +115,10 @@ def test_several_classes_come_back_as_the_nearest_probabilities():
     found = nearest_probabilities(points[..., None, None]).squeeze()
     for p, q in zip(points.double(), found.double(), strict=True):
         best = minimize(
-            lambda x, p=p.numpy(): ((x - p) ** 2).sum(), np.full(5, 0.2), bounds=[(0, 1)] * 5, constraints=[sum_one]
+            lambda x, p=p: ((torch.tensor(x) - p) ** 2).sum().item(),
+            np.full(5, 0.2),
+            bounds=[(0, 1)] * 5,
+            constraints=[sum_one],
         )
         np.testing.assert_allclose(q.numpy(), best.x, atol=1e-3)
     assert torch.equal(found.argmax(dim=1), points.argmax(dim=1))  # where guidance has gone beyond 1, too
