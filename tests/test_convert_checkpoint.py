@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 import torch
+from authors_networks import arguments, checkpoint_shapes, random_checkpoint, transformer_args, unet_args
+from authors_networks import draw as authors_draw
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,9 +26,6 @@ def load(path: Path) -> ModuleType:
 
 
 script = load(ROOT / "scripts" / "convert_flowssn_checkpoint.py")
-authors = load(ROOT / "tests" / "authors_networks.py")
-arguments, unet_args, transformer_args = authors.arguments, authors.unet_args, authors.transformer_args
-checkpoint_shapes, random_checkpoint = authors.checkpoint_shapes, authors.random_checkpoint
 
 LIDC_BASE = unet_args(1, 32, [1, 2, 4, 8], size=128, outputs=4, head=64)
 REFUGE_BASE = unet_args(3, 32, [1, 2, 2, 4, 6], size=256, outputs=4, blocks=2, head=64)
@@ -125,7 +124,7 @@ def test_a_converted_checkpoint_draws_what_the_original_draws(args: dict, tmp_pa
     model.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     image = torch.randn(2, *args["base_input_shape"])
     noise = model.draw_noise(image, 1)
-    expected = authors.draw(args, checkpoint["model_state_dict"], image, noise[0][:, 0])
+    expected = authors_draw(args, checkpoint["model_state_dict"], image, noise[0][:, 0])
     assert expected.std(dim=(0, 2, 3)).min() > 0.05  # no constant map
     torch.testing.assert_close(model.sample(image, 1, noise)[:, 0], expected, rtol=0, atol=1e-5)
 

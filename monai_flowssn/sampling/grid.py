@@ -27,4 +27,4 @@ def time_grid(steps: int, power: float = 1.0) -> Tensor:
         raise ValueError(f"steps is {steps}; a draw takes a whole number of steps, at least one: pass steps >= 1.")
     if not power > 0:
         raise ValueError(f"the grid power is {power}; it must be above 0: pass 1 for a uniform grid.")
-    return torch.linspace(0, 1, int(steps) + 1) ** power
+    return torch.linspace(0, 1, int(steps) + 1, device="cpu") ** power

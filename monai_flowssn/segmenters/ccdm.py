@@ -126,7 +126,7 @@ class CategoricalDiffusion(StochasticSegmenter):
 
     def decode(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:
         (image,), (keys,) = code, noise
-        times = torch.linspace(self.timesteps, 1, self.steps).round().long().tolist()
+        times = torch.linspace(self.timesteps, 1, self.steps, device="cpu").round().long().tolist()
         x_t = self._one_hot((uniform(keys, times[0]) * self.num_classes).long())
         for t, s in pairwise(times):
             log_p0 = self._log_p0(x_t, image, keys.new_full((len(image),), t))

@@ -1,135 +1,13 @@
-"""What every method must do. A new method joins by one entry in METHODS: (spatial_dims, C, K) -> a tiny segmenter."""
+"""What every method must do; the methods are those of `tiny_methods.py`."""
 
 from collections import Counter
 
 import pytest
 import torch
+from tiny_methods import METHODS, SETTINGS, B, Case, N
 
-from monai_flowssn.flows import GlowFlow, PlanarFlow, RadialFlow
 from monai_flowssn.inferers import windowed_draws
-from monai_flowssn.networks import (
-    GaussianEncoder,
-    GaussianLadder,
-    LadderDecoder,
-    LatentHead,
-    MaskedLinear,
-    ModulatedHead,
-    PlainUNet,
-    StreamlinedUNet,
-    StripTransformer,
-)
-from monai_flowssn.segmenters import (
-    SSN,
-    AutoregressiveFlowSSN,
-    CategoricalDiffusion,
-    ContinuousFlowSSN,
-    DeterministicUNet,
-    DualFlowSSN,
-    FlowMatching,
-    MixtureOfStochasticExperts,
-    PHiSeg,
-    ProbabilisticUNet,
-)
 
-B, N = 2, 3
-SIZES = {2: (8, 4), 3: (4, 2, 4)}
-SETTINGS = {"2-D, K=2": (2, 1, 2), "2-D, K=4": (2, 3, 4), "3-D, K=4": (3, 2, 4)}
-
-
-def unet(dims, inputs, outputs, **options):
-    return StreamlinedUNet(dims, inputs, outputs, channels=(4, 8), **options)
-
-
-def flow(dims, inputs, k):
-    return unet(dims, inputs, k, time=True)
-
-
-def continuous(base, flow, k, **options):
-    return ContinuousFlowSSN(base, flow, num_classes=k, steps=2, **options)
-
-
-def strips(d, k, outputs, **options):
-    return StripTransformer(d, k, outputs, spatial_size=SIZES[d], strip=(2,) * d, width=8, **options)
-
-
-def autoregressive(d, c, k, kind="affine", nets=1, **options):
-    flows = [strips(d, k, k if kind == "volume_preserving" else 2 * k) for _ in range(nets)]
-    return AutoregressiveFlowSSN(unet(d, c, k), flows, num_classes=k, kind=kind, train_draws=3, **options)
-
-
-def dual(d, c, k):
-    nets = {"density_base": unet(d, c, k), "density_flow": strips(d, k, 2 * k)}
-    return DualFlowSSN(unet(d, c, k), strips(d, k, 2 * k), num_classes=k, train_draws=3, **nets)
-
-
-def ssn(net, d, c, k, **options):
-    return SSN(net(d, c, k * (2 + 3)), num_classes=k, rank=3, train_draws=4, **options)
-
-
-def plain(d, c, outputs):
-    return PlainUNet(d, c, outputs, channels=(4, 8), convs=1)
-
-
-def prob_unet(d, c, k, flow=None, steps=2):
-    levels = {"channels": (4, 8), "convs": 1}
-    return ProbabilisticUNet(
-        plain(d, c, None),
-        GaussianEncoder(d, c, 6, **levels),
-        posterior=GaussianEncoder(d, c + k, 6 + (8 if flow else 0), **levels),
-        head=LatentHead(d, 4, 3, k, width=8),
-        num_classes=k,
-        flow=flow(3, 8, steps=steps, hidden=8) if flow else None,
-    )
-
-
-def phiseg(d, c, k):
-    levels = {"channels": (4, 8), "latent_levels": 2}
-    prior, posterior = GaussianLadder(d, c, **levels), GaussianLadder(d, c + k, **levels)
-    return PHiSeg(prior, posterior, decoder=LadderDecoder(d, k, **levels), num_classes=k)
-
-
-def matching(d, c, k, **options):
-    channels = 1 if k == 2 else k
-    return FlowMatching(unet(d, channels + c, channels, time=True), num_classes=k, steps=2, **options)
-
-
-def mose(d, c, k):
-    features, gate = plain(d, c, None), GaussianEncoder(d, c, 3, channels=(4, 8), convs=1)
-    head = ModulatedHead(d, 4, 1, k, width=8)
-    return MixtureOfStochasticExperts(features, gate, head=head, num_classes=k, experts=3, samples=2)
-
-
-METHODS = {
-    "autoregressive affine": autoregressive,
-    "autoregressive gated": lambda d, c, k: autoregressive(d, c, k, kind="gated", entropy_weight=0.1),
-    "autoregressive volume preserving": lambda d, c, k: autoregressive(d, c, k, kind="volume_preserving", nets=2),
-    "autoregressive fixed prior": lambda d, c, k: AutoregressiveFlowSSN(
-        None, strips(d, k, 2 * k, context_channels=c), num_classes=k, train_draws=3
-    ),
-    "autoregressive MADE": lambda d, c, k: AutoregressiveFlowSSN(
-        unet(d, c, k), MaskedLinear(SIZES[d], k, 2 * k), num_classes=k, train_draws=3
-    ),
-    "autoregressive dual": dual,
-    "SSN": lambda d, c, k: ssn(plain, d, c, k, antithetic=True),
-    "SSN++": lambda d, c, k: ssn(unet, d, c, k),
-    "probabilistic U-Net": prob_unet,
-    "NF-PUNet planar": lambda d, c, k: prob_unet(d, c, k, PlanarFlow),
-    "NF-PUNet radial": lambda d, c, k: prob_unet(d, c, k, RadialFlow),
-    "cFlow Glow": lambda d, c, k: prob_unet(d, c, k, GlowFlow, steps=4),
-    "PHiSeg": phiseg,
-    "CCDM": lambda d, c, k: CategoricalDiffusion(unet(d, c + k, k, time=True), num_classes=k, timesteps=4, steps=3),
-    "MoSE": mose,
-    "flow matching": matching,
-    "flow matching unguided": lambda d, c, k: matching(d, c, k, guidance=0.0),
-    "continuous markov": lambda d, c, k: continuous(unet(d, c, k), flow(d, k, k), k, velocity="markov"),
-    "continuous path": lambda d, c, k: continuous(unet(d, c, k), flow(d, k, k), k, velocity="path"),
-    "continuous learned std": lambda d, c, k: continuous(unet(d, c, 2 * k), flow(d, k, k), k),
-    "continuous fixed prior": lambda d, c, k: continuous(None, flow(d, k + c, k), k),
-    "continuous base as condition": lambda d, c, k: continuous(
-        unet(d, c, k), flow(d, 2 * k, k), k, flow_condition="base"
-    ),
-    "deterministic U-Net": lambda d, c, k: DeterministicUNet(unet(d, c, k), num_classes=k),
-}
 DETERMINISTIC = {"deterministic U-Net"}  # all draws are the same map
 NO_IMAGE_PASS = {
     "CCDM",
@@ -138,27 +16,6 @@ NO_IMAGE_PASS = {
     "flow matching",
     "flow matching unguided",
 }
-
-
-class Case:
-    """One method in one setting, with data. The parameters are moved off their start, where zero-initialised layers block
-    every gradient before them and make all draws alike."""
-
-    def __init__(self, name, setting):
-        torch.manual_seed(0)
-        self.name, (self.dims, self.channels, self.k) = name, setting
-        self.size = SIZES[self.dims]
-        self.segmenter = self.build()
-        with torch.no_grad():
-            for parameter in self.segmenter.parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        self.image = torch.randn(B, self.channels, *self.size)
-
-    def build(self):
-        return METHODS[self.name](self.dims, self.channels, self.k).eval()
-
-    def masks(self, r):
-        return torch.randint(0, self.k, (B, r, *self.size), dtype=torch.int16)
 
 
 @pytest.fixture(params=SETTINGS.values(), ids=SETTINGS.keys())
