@@ -7,21 +7,25 @@ import re
 import sys
 from collections.abc import Sequence
 from inspect import signature
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import fire.parser
-from monai.bundle import ConfigParser, run
+from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, run
+from monai.utils import ensure_tuple
 
 __all__ = ["check_command_line"]
+
+WORKFLOWS = ("train", "evaluate", "inference")
 
 
 def check_command_line(arguments: Sequence[str] | None = None) -> None:
     """Refuse options of `python -m monai.bundle run` whose name stands in no config file, and end its errors with their cause.
 
-    Known are the ids of the config files, and of the other workflows in the first one's folder, so that training, evaluation
-    and inference take the same options; and an id of your own that another option refers to (`--mine 3 --lr "@mine"`). Ids
+    Known are the ids of the config files, and of the other workflows of the same bundle, so that training, evaluation and
+    inference take the same options; and an id of your own that another option refers to (`--mine 3 --lr "@mine"`). Ids
     below another (`--network_def::stepz 5`) are left to what they are an argument of.
 
     Args:
@@ -38,16 +42,18 @@ def check_command_line(arguments: Sequence[str] | None = None) -> None:
     given = _options(arguments[2:])
     if "args_file" in given:
         given = {**ConfigParser.load_config_file(given["args_file"]), **given}
-    files = given.get("config_file")
-    if files is None:
+    if "config_file" not in given:
         return
-    files = [files] if isinstance(files, str) else list(files)
-    known = {*signature(run).parameters}
-    for file in [*files, *Path(files[0]).parent.glob("*.yaml")]:
-        known |= ConfigParser.load_config_file(file).keys()
+    files = [Path(file) for file in ensure_tuple(given["config_file"])]
+    known = {name for call in (run, create_workflow, ConfigWorkflow.__init__) for name in signature(call).parameters}
+    for file in {
+        *files,
+        *(file.with_name(f"{other}.yaml") for file in files for other in WORKFLOWS if file.stem in WORKFLOWS),
+    }:
+        known |= ConfigParser.load_config_file(file).keys() if file.is_file() else set()
     for option, value in given.items():
         name = re.split("::|#", option)[0]
-        if name in known or any(f"@{name}" in str(other) for other in given.values()):
+        if name in known or any(re.search(rf"@{re.escape(name)}(?!\w)", str(other)) for other in given.values()):
             continue
         nearest = difflib.get_close_matches(name, known, n=1)
         raise ValueError(
@@ -60,10 +66,10 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
     """Names and values as Fire reads them: --name value, --name=value, or --name for true."""
     options: dict[str, Any] = {}
     name = None
-    for argument in arguments:
-        flag = re.match(r"--?([A-Za-z_][^=]*)(=(.*))?$", argument, re.DOTALL)
+    for argument in takewhile(lambda each: each != "--", arguments):  # what follows is for Fire itself
+        flag = re.match(r"(?:--([A-Za-z_][^=]*)|-([A-Za-z])(?==|$))(?:=(.*))?$", argument, re.DOTALL)
         if flag:
-            name = flag[1].replace("-", "_")
+            name = (flag[1] or flag[2]).replace("-", "_")
             options[name] = True if flag[3] is None else fire.parser.DefaultParseValue(flag[3])
         elif name is not None:
             options[name] = fire.parser.DefaultParseValue(argument)
@@ -74,7 +80,9 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
 def _tell_cause_last(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     sys.__excepthook__(kind, error, trace)
     cause = error
-    while cause.__cause__ is not None:
+    while (
+        isinstance(cause, RuntimeError) and cause.__cause__ is not None
+    ):  # MONAI's, which name the id that was being built
         cause = cause.__cause__
-    if cause is not error:  # MONAI's own error names the id that it was building
-        sys.stderr.write(f"\nThe cause: {cause}\n")
+    if cause is not error:
+        sys.stderr.write(f"\nThe cause: {type(cause).__name__}: {cause}\n")

@@ -103,7 +103,8 @@ def main() -> None:
     draws = maps("draws")
     every = np.concatenate([maps("majority")[..., None], draws], axis=-1)
     names = ["majority", *(f"draw {i + 1}" for i in range(draws.shape[-1]))]
-    classes = range(1, max(int(every.max()), 1) + 1)
+    mean = nib.load(case / f"{case.name}_mean.nii.gz").shape  # (x, y, z[, foreground classes])
+    classes = range(1, (mean[-1] if len(mean) > 3 else 1) + 1)
     masks = np.concatenate([every == c for c in classes], axis=-1)
     labels = [name if len(classes) == 1 else f"{name}, class {c}" for c in classes for name in names]
     segmentation = hd.seg.Segmentation(

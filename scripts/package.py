@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="ID=VALUE", help="the options of the command line")
     arguments = parser.parse_args()
     settings = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in arguments.set)}
+    settings["fold_dir"] = ""  # the model of a fold is the one model of the new bundle
     configs = {name: merged(arguments.bundle, name, arguments.overlay, settings) for name in WORKFLOWS}
     check_weights(configs["inference"], arguments.model)
     folder = arguments.into / "configs"

@@ -52,9 +52,8 @@ def main() -> None:
         tables, names = [pool(tables)], [f"{len(tables)} tables"]
     for name, rows in zip(names, tables):
         patients = [row["patient"] for row in rows]
-        print(
-            f"{name}: {len(rows)} cases of {len(set(patients))} patients; two empty masks have IoU 1; foreground only"
-        )
+        about = "two empty masks have IoU 1 unless a name says drop or zero; foreground only"
+        print(f"{name}: {len(rows)} cases of {len(set(patients))} patients; {about}")
         print(f"  {'metric (convention, number of draws)':38} {'mean':>8}  95 % interval over patients")
         for metric in list(rows[0])[2:]:
             interval = bootstrap_interval(torch.tensor([float(row[metric]) for row in rows]), patients)

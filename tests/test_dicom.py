@@ -81,6 +81,8 @@ def test_a_series_keeps_its_place(tiny_options: dict, tmp_path: Path) -> None:
             maps.dataobj
         )
         nibabel.save(nibabel.Nifti1Image(values.astype(np.uint8), maps.affine), case / f"scan_{name}.nii.gz")
+    mean = nibabel.load(case / "scan_mean.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.stack(2 * [mean.get_fdata()], axis=-1), mean.affine), case / "scan_mean.nii.gz")
     subprocess.run([sys.executable, ROOT / "scripts/dicom_out.py", case, tmp_path / "series"], check=True)
     segmentation = hd.seg.segread(case / "scan_segmentation.dcm")
     labels = [segmentation.get_segment_description(i).SegmentLabel for i in segmentation.segment_numbers]

@@ -121,9 +121,7 @@ METHODS = {
     "continuous path": lambda d, c, k: continuous(unet(d, c, k), flow(d, k, k), k, velocity="path"),
     "continuous learned std": lambda d, c, k: continuous(unet(d, c, 2 * k), flow(d, k, k), k),
     "continuous fixed prior": lambda d, c, k: continuous(None, flow(d, k + c, k), k),
-    "continuous base as condition": lambda d, c, k: continuous(
-        unet(d, c, k), flow(d, 2 * k, k), k, flow_condition="base"
-    ),
+    "continuous base as condition": lambda d, c, k: continuous(unet(d, c, k), flow(d, 2 * k, k), k, show_base=True),
     "deterministic U-Net": lambda d, c, k: DeterministicUNet(unet(d, c, k), num_classes=k),
 }
 

@@ -16,6 +16,7 @@ from ignite.handlers import Checkpoint, DiskSaver
 
 from monai_flowssn.files import written_whole
 
+_OPTIONAL = ("scaler", "fixed")  # not in every checkpoint
 _ERRORS = (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError)
 
 
@@ -91,7 +92,7 @@ class LastCheckpoint:
         max_epochs, epoch_length = engine.state.max_epochs, engine.state.epoch_length
         wanted = self._learning_rates()
         state = self._read(paths)
-        known = {name: part for name, part in self.save_dict.items() if name != "scaler" or name in state}
+        known = {name: part for name, part in self.save_dict.items() if name in state or name not in _OPTIONAL}
         try:
             Checkpoint.load_objects(known, state)
         except _ERRORS as error:

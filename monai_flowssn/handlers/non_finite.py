@@ -52,8 +52,10 @@ class StopOnNonFinite:
         if not finite:
             self._stop(engine, f"a loss of {loss.item()}")
         elif scaled:
-            if engine.scaler.get_scale() < 1:  # of 65536 at the start: no step was taken in the last 17 or more
-                self._stop(engine, f"non-finite gradients in step after step (loss {loss.item():.4g})")
+            if engine.scaler.get_scale() < 1:  # of 65536 at the start; 2,000 good steps double it
+                self._stop(
+                    engine, f"non-finite gradients so often that their scale fell below 1 (loss {loss.item():.4g})"
+                )
         else:
             parameters = [p for group in engine.optimizer.param_groups for p in group["params"]]
             # The maximum norm: unlike the Euclidean one it cannot overflow on finite gradients.

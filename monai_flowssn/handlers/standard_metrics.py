@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from monai.handlers import from_engine
+from monai.utils import ensure_tuple
 
 from monai_flowssn.handlers.metrics import (
     AverageIoUHandler,
@@ -31,12 +32,12 @@ def standard_metrics(
     draws: Sequence[int] = (16, 100),
     split: str = "test",
     ged_draws: Sequence[int] = (),
-    presets: Sequence[str] = (),
+    presets: str | Sequence[str] = (),
 ) -> dict[str, CaseMetricHandler]:
     """Return the standard metrics at several numbers of draws, by names that state convention and N.
 
     Label maps are read from ``draws`` (N, *S), soft draws from ``pred`` (N, K, *S), raters from ``label`` (R, *S). Two empty
-    masks have IoU and Dice 1, unless a name ends with another convention for them. Each N uses the first N draws of a case.
+    masks have IoU and Dice 1, unless a name says drop or zero. Each N uses the first N draws of a case.
 
     Args:
         num_classes: K, the background included.
@@ -54,7 +55,8 @@ def standard_metrics(
         >>> list(standard_metrics(draws=[16], presets=["kohl"]))[-2:]
         ['test_ged_v_drop_n16', 'test_hm_iou_duplicate_drop_n16']
     """
-    for preset in presets:
+    protocols = ensure_tuple(presets)
+    for preset in protocols:
         check_option("preset", preset, list(PRESETS))
     maps: dict[str, Any] = {"output_transform": from_engine(["draws", "label"]), "num_classes": num_classes}
     soft: dict[str, Any] = {"output_transform": from_engine(["pred", "label"])}
@@ -68,7 +70,7 @@ def standard_metrics(
         "ece": partial(CalibrationHandler, **soft),
         "ncc": partial(NCCHandler, **soft),
     }
-    choices = {_name(choice): choice for preset in ("standard", *presets) for choice in PRESETS[preset].choices}
+    choices = {_name(choice): choice for preset in ("standard", *protocols) for choice in PRESETS[preset].choices}
     names = [(name, n) for n in draws for name in choices]
     names += [(name, n) for n in ged_draws if n not in draws for name in ("ged_v", "ged_u")[:n]]
     return {f"{split}_{name}_n{n}": handlers[choices[name].metric](n=n, **choices[name].options) for name, n in names}

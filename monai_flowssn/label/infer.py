@@ -30,8 +30,8 @@ class DrawInferTask(BundleInferTask):
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> Any:
         """Draw in the precision that the bundle's own inference has on that device."""
-        options = self.bundle_config.get_parsed_content("amp_kwargs")
-        with torch.autocast("cuda", enabled=torch.device(device).type == "cuda", **options):
+        enabled = torch.device(device).type == "cuda" and self.bundle_config.get("amp") is not False
+        with torch.autocast("cuda", enabled=enabled, **self.bundle_config.get_parsed_content("amp_kwargs")):
             return super().run_inferer(data, convert_to_batch, device)
 
     def info(self) -> dict[str, Any]:

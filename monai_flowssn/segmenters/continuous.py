@@ -27,7 +27,7 @@ class ContinuousFlowSSN(StochasticSegmenter):
 
     * ``"markov"``: :math:`(\mathrm{softmax}(\eta) - y_t) / (1 - t)`, which carries the bases of all images together to all their
       masks exactly; those of one image to its own masks as far as the flow knows the image, from :math:`y_t` or, with
-      ``flow_condition="base"``, from the mean of the base;
+      ``show_base``, from the mean of the base;
     * ``"path"``: :math:`\mathrm{softmax}(\eta) - u` with u the start of the trajectory, as the authors' code does. It takes u for
       :math:`E[u | y_t]`, so it is biased towards the majority, more so the rarer a mode is.
 
@@ -35,14 +35,14 @@ class ContinuousFlowSSN(StochasticSegmenter):
         base: ``base(image) -> (B, K or 2K, *S)``, any module; 2K outputs are the mean and the log standard deviation of the base.
             ``None`` is the fixed prior N(0, base_std^2 I); the flow is then conditioned on the image.
         flow: ``flow(y, t) -> (B, K, *S)`` logits, any module; y has K channels, C more without a base (the image) and K more
-            with ``flow_condition="base"``.
+            with ``show_base``.
         num_classes: K, the background included.
         base_std: standard deviation of the base where ``base`` does not give it.
         velocity: which of the two velocities ``sample`` integrates.
         solver: scheme of the integration; ``"dopri5"`` is adaptive and ignores ``steps`` and ``grid_power``.
         steps: number of steps T of the fixed-grid solvers.
         grid_power: p of the time grid :math:`t_i = (i / T)^p`; above 1 it is finer at the start, where modes are decided.
-        flow_condition: ``"base"`` shows the mean of the base to the flow at every time.
+        show_base: whether the flow sees the mean of the base at every time. The paper's does not.
         train_draws: triples (rater, u, t) per image and training step, for one pass of the base; the loss is their mean. Raters
             are taken without replacement, times spread over [0, 1].
 
@@ -63,22 +63,21 @@ class ContinuousFlowSSN(StochasticSegmenter):
         solver: Literal["euler", "midpoint", "heun", "dopri5"] = "euler",
         steps: int = 10,
         grid_power: float = 2.0,
-        flow_condition: Literal["base"] | None = None,
+        show_base: bool = False,
         train_draws: int = 1,
     ) -> None:
         super().__init__(num_classes=num_classes)
         check_option("velocity", velocity, VELOCITIES)
         check_option("solver", solver, SOLVERS)
-        check_option("flow_condition", flow_condition, (None, "base"))
-        if flow_condition == "base" and base is None:
-            raise ValueError("flow_condition='base' without a base; the fixed prior has no mean to show: pass None.")
+        if show_base and base is None:
+            raise ValueError("show_base without a base; the fixed prior has no mean to show: pass False.")
         if base_std <= 0 or train_draws < 1:
             raise ValueError(f"base_std is {base_std}, train_draws {train_draws}; they must be above 0 and at least 1.")
         time_grid(steps, grid_power)  # refuses bad values here rather than at the first validation
         self.base, self.flow = base, flow
         self.base_std, self.velocity, self.solver = base_std, velocity, solver
         self.steps, self.grid_power = steps, grid_power
-        self.flow_condition, self.train_draws = flow_condition, train_draws
+        self.show_base, self.train_draws = show_base, train_draws
 
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         m = self.train_draws
@@ -100,7 +99,7 @@ class ContinuousFlowSSN(StochasticSegmenter):
         loc, scale = gaussian_base(self.base, image, self.num_classes, self.base_std)
         if self.base is None:
             return loc, scale, image
-        return (loc, scale, loc) if self.flow_condition == "base" else (loc, scale)
+        return (loc, scale, loc) if self.show_base else (loc, scale)
 
     def decode(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:
         loc, scale, *condition = code

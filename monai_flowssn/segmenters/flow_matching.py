@@ -109,8 +109,9 @@ def nearest_probabilities(p: Tensor) -> Tensor:
     Euclidean projection onto the simplex (Duchi et al. 2008, doi 10.1145/1390156.1390191, fig. 1). Unlike clamping, it keeps the
     order of the classes where guidance has carried several beyond 1, or all below 0.
     """
+    p = p - p.amax(dim=1, keepdim=True)  # changes nothing but the rounding of large numbers
     falling = p.sort(dim=1, descending=True).values
     excess = falling.cumsum(dim=1) - 1
     count = as_column(torch.arange(1, p.shape[1] + 1, device=p.device), p[0])  # (K, 1, ...)
-    kept = (falling * count > excess).sum(dim=1, keepdim=True)  # classes above 0, at least one
+    kept = (falling * count > excess).sum(dim=1, keepdim=True).clamp(min=1)  # classes above 0; none for NaN
     return (p - excess.gather(1, kept - 1) / kept).clamp(min=0)

@@ -72,3 +72,4 @@ def test_published_protocols_join_the_standard_metrics(preset):
 def test_an_unknown_protocol_is_refused():
     with pytest.raises(ValueError, match="preset is 'resnet'; choose one of 'standard', 'flow_ssn'"):
         standard_metrics(presets=["resnet"])
+    assert "test_ged_v_drop_n16" in standard_metrics(presets="kohl")

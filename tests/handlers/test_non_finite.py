@@ -136,7 +136,7 @@ def infinite_gradient(prediction, target):
 def test_a_gradient_scaler_that_skips_every_step_ends_the_training(tmp_path):
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     trainer, track, _ = train(tmp_path, [1.0] * 9, infinite_gradient, norm=False, handlers=[UseScaler(scaler)])
-    with pytest.raises(FloatingPointError, match="non-finite gradients in step after step.*iteration 5"):
+    with pytest.raises(FloatingPointError, match="non-finite gradients so often .*iteration 5"):
         trainer.run()
     for name, value in track.states[0].items():
         torch.testing.assert_close(track.states[-1][name], value, rtol=0, atol=0)

@@ -80,6 +80,40 @@ def test_markov_is_exact_for_three_classes_and_another_base():
         assert share == pytest.approx(pi, abs=4 * math.sqrt(pi * (1 - pi) / n))
 
 
+class ExactPosteriorOfTwoImages(nn.Module):
+    """What training would learn from as many of one image as of another; with the base's mean shown, of each its own."""
+
+    def __init__(self, priors, means):
+        super().__init__()
+        self.means = means
+        self.images = nn.ModuleList(ExactPosterior(prior, mu) for prior, mu in zip(priors, means))
+
+    def forward(self, y, t):
+        y_t, shown = y[:, :2], y[:, 2:]
+        logits = torch.stack([image(y_t, t) for image in self.images])  # log p(y = e_k, y_t | image) up to a constant
+        if shown.shape[1]:
+            other = torch.stack([(shown.flatten(1) != torch.tensor(mu)).any(dim=1) for mu in self.means])
+            logits = logits.masked_fill(other[..., None, None, None], -math.inf)
+        return logits.logsumexp(dim=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shown", [False, True])
+def test_markov_is_exact_for_all_images_together_and_for_each_if_the_flow_sees_its_base(shown):
+    torch.manual_seed(0)
+    n, truth = 20_000, [0.1, 0.5]
+    flow = ExactPosteriorOfTwoImages([[1 - pi, pi] for pi in truth], [[0.0, 0.0], [1.0, 1.0]])
+    model = ContinuousFlowSSN(Outputs(0.0, 0.0), flow, steps=250, grid_power=1.0, show_base=shown)
+    draws = model.sample(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), n)[:, :, 1]
+    shares = (draws > 0.5).float().flatten(1).mean(dim=1).tolist()
+    sigma = [math.sqrt(pi * (1 - pi) / n) for pi in truth]
+    assert sum(shares) == pytest.approx(sum(truth), abs=4 * sum(sigma))
+    if shown:
+        assert all(share == pytest.approx(pi, abs=4 * s) for share, pi, s in zip(shares, truth, sigma, strict=True))
+    else:  # each image takes masks from the other
+        assert abs(shares[0] - truth[0]) > 10 * sigma[0]
+
+
 @torch.no_grad()
 def test_the_exact_posterior_is_the_minimum_of_the_loss():
     torch.manual_seed(0)
@@ -172,7 +206,7 @@ def test_a_fixed_prior_is_standard_normal_and_shows_the_image_to_the_flow():
 
 def test_the_base_as_condition_is_its_mean_at_every_time():
     flow = Recorder([0.0, 0.0])
-    model = ContinuousFlowSSN(Outputs(0.5, -2.0, 0.1, 0.2), flow, flow_condition="base", steps=3)
+    model = ContinuousFlowSSN(Outputs(0.5, -2.0, 0.1, 0.2), flow, show_base=True, steps=3)
     model.sample(IMAGE, 2)
     assert len(flow.seen) == 3
     for y, _ in flow.seen:
@@ -204,7 +238,6 @@ def test_every_solver_gives_probabilities_of_known_logits(velocity, solver):
     [
         ({"velocity": "straight"}, "velocity is 'straight'; choose one of 'markov', 'path'"),
         ({"solver": "rk4"}, "solver is 'rk4'; choose one of 'euler', 'midpoint', 'heun', 'dopri5'"),
-        ({"flow_condition": "image"}, "flow_condition is 'image'; choose one of None, 'base'"),
         ({"steps": 0}, "steps is 0; .*pass steps >= 1"),
         ({"grid_power": 0.0}, "grid power is 0.0; .*above 0"),
         ({"base_std": 0.0}, "base_std is 0.0"),
@@ -219,7 +252,7 @@ def test_bad_options_are_refused_at_once(options, message):
 
 def test_a_condition_without_a_base_is_refused():
     with pytest.raises(ValueError, match="without a base"):
-        ContinuousFlowSSN(None, Recorder([0.0, 0.0]), flow_condition="base")
+        ContinuousFlowSSN(None, Recorder([0.0, 0.0]), show_base=True)
 
 
 @pytest.mark.parametrize("outputs", [1, 3, 5])

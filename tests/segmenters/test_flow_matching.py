@@ -1,5 +1,7 @@
 """The velocity that training must find, and what guidance does to it, where both are known in closed form."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -121,4 +123,9 @@ def test_several_classes_come_back_as_the_nearest_probabilities():
             constraints=[sum_one],
         )
         np.testing.assert_allclose(q.numpy(), best.x, atol=1e-3)
+    huge = torch.tensor([1e8, 2.0, -1e8, math.inf, math.nan]).view(5, 1, 1).expand(5, 3, 1).clone()
+    huge[:, 1] += 3
+    found_of_huge = nearest_probabilities(huge)
+    assert torch.isfinite(found_of_huge[:3]).all()
+    torch.testing.assert_close(found_of_huge[1, :, 0], torch.tensor([0.0, 1.0, 0.0]))
     assert torch.equal(found.argmax(dim=1), points.argmax(dim=1))  # where guidance has gone beyond 1, too
