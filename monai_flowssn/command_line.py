@@ -46,11 +46,9 @@ def check_command_line(arguments: Sequence[str] | None = None) -> None:
         return
     files = [Path(file) for file in ensure_tuple(given["config_file"])]
     known = {name for call in (run, create_workflow, ConfigWorkflow.__init__) for name in signature(call).parameters}
-    for file in {
-        *files,
-        *(file.with_name(f"{other}.yaml") for file in files for other in WORKFLOWS if file.stem in WORKFLOWS),
-    }:
-        known |= ConfigParser.load_config_file(file).keys() if file.is_file() else set()
+    siblings = [file.with_name(f"{other}.yaml") for file in files if file.stem in WORKFLOWS for other in WORKFLOWS]
+    for file in filter(Path.is_file, [*files, *siblings]):
+        known |= ConfigParser.load_config_file(file).keys()
     for option, value in given.items():
         name = re.split("::|#", option)[0]
         if name in known or any(re.search(rf"@{re.escape(name)}(?!\w)", str(other)) for other in given.values()):
@@ -80,9 +78,8 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
 def _tell_cause_last(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     sys.__excepthook__(kind, error, trace)
     cause = error
-    while (
-        isinstance(cause, RuntimeError) and cause.__cause__ is not None
-    ):  # MONAI's, which name the id that was being built
+    # MONAI's own are RuntimeErrors that name the id that was being built
+    while isinstance(cause, RuntimeError) and cause.__cause__ is not None:
         cause = cause.__cause__
     if cause is not error:
         sys.stderr.write(f"\nThe cause: {type(cause).__name__}: {cause}\n")
