@@ -15,6 +15,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from monai_flowssn.metrics import bootstrap_interval, evaluate_preset, paired_di
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 Table = dict[str, dict[str, Any]]
+PAUSE = 30 * 60_000  # ms from one logged value to the next, after which a training has been resumed
 
 TEXT = """# Results
 
@@ -150,11 +152,14 @@ def cost(client: MlflowClient, trainings: dict[str, Run], evaluations: dict[str,
     for method, run in evaluations.items():
         row = {"method": method, "parameters": int(run.data.params["parameters_total"])}
         if method in trainings:
-            training = trainings[method].info
-            losses = client.get_metric_history(training.run_id, "train_loss")
-            scores = client.get_metric_history(training.run_id, "val_ged_v_n16")
+            losses, scores = (
+                client.get_metric_history(trainings[method].info.run_id, name)
+                for name in ("train_loss", "val_ged_v_n16")
+            )
+            times = sorted(point.timestamp for point in [*losses, *scores])
             row["training steps"] = max((point.step for point in losses), default=None)
-            row["minutes, validations included"] = round((training.end_time - training.start_time) / 60_000, 1)
+            worked = sum(end - start for start, end in pairwise(times) if end - start < PAUSE)
+            row["minutes, validations included"] = round(worked / 60_000, 1)
             row["best val_ged_v_n16"] = min((round(point.value, 4) for point in scores), default=None)
         for name, value in run.data.metrics.items():
             if "seconds_per_image" in name:
