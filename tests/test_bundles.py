@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 import subprocess
 import sys
 import traceback
@@ -120,7 +121,14 @@ def test_resume_continues(tiny_options: dict, tmp_path: Path) -> None:
     assert flow.parser.get_parsed_content("ema").updates == 9  # three batches an epoch
 
 
-def test_a_fold_has_its_own_folder_and_does_not_continue_another(tiny_options: dict, tmp_path: Path) -> None:
+def script(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
+
+
+def test_a_fold_has_its_own_folder_and_does_not_continue_another(
+    tiny_options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     folds = {**tiny_options, "folds": 3, "resume": True}
     for fold in (0, 1):
         run(BUNDLE, "train", {**folds, "fold": fold})
@@ -134,23 +142,14 @@ def test_a_fold_has_its_own_folder_and_does_not_continue_another(tiny_options: d
         assert not groups["train"] & groups["val"]
         assert not groups["test"] & (groups["train"] | groups["val"] | tested)
         tested |= groups["test"]
-    report = [sys.executable, ROOT / "scripts" / "report.py", "--pool"]
     tables = [tmp_path / "runs" / "evaluate" / f"fold_{fold}" / "per_case.csv" for fold in (0, 1)]
-    pooled = subprocess.run([*report, *tables], capture_output=True, text=True, check=True).stdout
-    assert f"2 tables: {2 * len(tested)} cases of {len(tested)} patients" in pooled
-    twice = subprocess.run([*report, tables[0], tables[0]], capture_output=True, text=True, check=False)
-    assert "cases are in two tables" in twice.stderr
+    script(monkeypatch, "report.py", "--pool", *tables)
+    assert f"2 tables: {2 * len(tested)} cases of {len(tested)} patients" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="cases are in two tables"):
+        script(monkeypatch, "report.py", "--pool", tables[0], tables[0])
     settings = [f"{name}={json.dumps(value)}" for name, value in {**folds, "fold": 1}.items() if name != "bundle_root"]
     model = tmp_path / "models" / "fold_1" / "model.pt"
-    package = [
-        sys.executable,
-        ROOT / "scripts" / "package.py",
-        BUNDLE,
-        tmp_path / "made_segmentation",
-        "--model",
-        model,
-    ]
-    subprocess.run([*package, "--set", *settings], check=True)
+    script(monkeypatch, "package.py", BUNDLE, tmp_path / "made_segmentation", "--model", model, "--set", *settings)
     made = {"bundle_root": str(tmp_path / "made_segmentation"), "infer_options": {"limit": 1}}
     run(tmp_path / "made_segmentation", "inference", made)
     assert list((tmp_path / "made_segmentation" / "runs" / "inference").rglob("*_mean.nii.gz"))
