@@ -55,10 +55,9 @@ class LastCheckpoint:
             engine.add_event_handler(Events.STARTED, self._load)
 
     def _take_scaler(self, engine: Any) -> None:
-        if (
-            getattr(engine, "scaler", None) is not None and engine.scaler.is_enabled()
-        ):  # MONAI's trainer makes it when it starts to run
-            self.save_dict["scaler"] = engine.scaler
+        scaler = getattr(engine, "scaler", None)  # MONAI's trainer makes it when it starts to run
+        if scaler is not None and scaler.is_enabled():
+            self.save_dict["scaler"] = scaler
 
     def _save_first(self, engine: Engine) -> None:
         # so that a training which is killed in its first epoch continues the same MLflow run
