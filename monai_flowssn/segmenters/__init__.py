@@ -1,7 +1,7 @@
 """Models of p(mask | image), one file per method."""
 
 from monai_flowssn.segmenters.autoregressive import AutoregressiveFlowSSN, DualFlowSSN
-from monai_flowssn.segmenters.base import StochasticSegmenter, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter
 from monai_flowssn.segmenters.ccdm import CategoricalDiffusion
 from monai_flowssn.segmenters.continuous import ContinuousFlowSSN
 from monai_flowssn.segmenters.flow_matching import FlowMatching
@@ -27,5 +27,4 @@ __all__ = [
     "PHiSeg",
     "ProbabilisticUNet",
     "StochasticSegmenter",
-    "pick_rater",
 ]

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import pick_rater
 from monai_flowssn.sampling.counter import categorical, draw_keys, uniform
-from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot
 
 __all__ = ["CategoricalDiffusion", "cosine_schedule", "log_reverse"]
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import pick_rater
 from monai_flowssn.options import check_option
 from monai_flowssn.sampling import SOLVERS, VELOCITIES, time_grid
-from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot, pick_rater, repeat_rows
+from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot, repeat_rows
 from monai_flowssn.segmenters.gaussian_base import gaussian_base
 
 __all__ = ["ContinuousFlowSSN"]

@@ -14,6 +14,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapTransform, Randomizable, Transform
 
+from monai_flowssn.annotations import MISSING, annotated_raters
+
 __all__ = ["CheckCased", "KeepRaterd", "LoadCased", "PadRatersd", "RandDihedrald"]
 
 
@@ -68,7 +70,7 @@ class LoadCased(Transform):
         paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
         if not any(paths):
             raise ValueError(f"{_name(item)} has no rater's mask; give at least one file under 'label'.")
-        missing = torch.full_like(_plain(item["image"][:1]), -1)
+        missing = torch.full_like(_plain(item["image"][:1]), MISSING)
         masks = [self._read_mask(path, item) if path else missing for path in paths]
         return MetaTensor(torch.cat(masks), meta={**item["image"].meta, "original_channel_dim": 0})
 
@@ -126,6 +128,7 @@ class CheckCased(Transform):
             self._check_range(image, _name(item))
         if "label" in item:
             self._check_label(_plain(item["label"]), image, _name(item))
+            annotated_raters(_plain(item["label"])[None], needed=True, cases=[_name(item)])
             item["label"] = item["label"].to(self.dtype)
         return item
 
@@ -162,19 +165,6 @@ class CheckCased(Transform):
                 f"run from 0 to {self.num_classes - 1} (-1: not annotated). Raise num_classes, or give what the files hold for "
                 'class 0, 1, ...: --class_values "[0, 255]".'
             )
-        if low == -1:
-            self._check_missing(label, name)
-
-    def _check_missing(self, label: torch.Tensor, name: str) -> None:
-        missing = (label == -1).flatten(1)
-        if bool(missing.all()):
-            raise ValueError(
-                f"{name}: all {len(label)} raters are missing; remove the case from training and evaluation."
-            )
-        if not torch.equal(missing.all(1), missing.any(1)):
-            raise ValueError(
-                f"{name}: a mask is -1 in places; -1 means that a rater did not annotate the case and fills the whole mask."
-            )
 
 
 class KeepRaterd(MapTransform):
@@ -196,7 +186,7 @@ class KeepRaterd(MapTransform):
             return item
         for key in self.key_iterator(item):
             kept = item[key][self.rater : self.rater + 1] if self.rater >= 0 else item[key][:0]
-            if not len(kept) or bool((kept < 0).all()):
+            if not len(kept) or not annotated_raters(_plain(kept)[None]).all():
                 raise ValueError(
                     f"{_name(item)} has no mask of rater {self.rater} ({len(item[key])} raters, counted from 0); choose a rater "
                     "who annotated every case, or leave the case out."
@@ -235,7 +225,7 @@ class PadRatersd(MapTransform):
                 raise ValueError(f"{_name(item)} has {len(label)} raters, but raters={self.raters}; raise `raters`.")
             if extra:
                 label = label.to(torch.int16) if label.dtype == torch.uint8 else label
-                item[key] = torch.cat([label, torch.full_like(label[:1], -1).expand(extra, *label.shape[1:])])
+                item[key] = torch.cat([label, torch.full_like(label[:1], MISSING).expand(extra, *label.shape[1:])])
         return item
 
 
