@@ -44,7 +44,7 @@ def kernel_score(
     Example:
         >>> masks = torch.tensor([[[[0, 1]], [[0, 0]]]])
         >>> kernel_score(F.one_hot(masks, 2).movedim(-1, 2).float(), masks)["ged"]
-        tensor(-0.5000)
+        tensor(-0.2500)
     """
     n, classes = draws.shape[1:3]
     if n < 2:

@@ -64,7 +64,7 @@ class Budget:
         limits = [(self.spent, self.seconds), (self.cpu_spent, self.cpu_seconds)]
         timed = max((spent / limit for spent, limit in limits if limit is not None), default=0.0)
         if idist.get_world_size() > 1:  # clocks differ, and processes that stop at different steps would wait for ever
-            timed = float(idist.broadcast(timed, src=0))
+            timed = float(idist.broadcast(timed, src=0))  # type: ignore[arg-type]
         counted = engine.state.iteration / (engine.state.max_epochs * engine.state.epoch_length)  # type: ignore[operator]
         self.progress = min(1.0, max(timed, counted))
         return timed >= 1

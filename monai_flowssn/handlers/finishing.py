@@ -62,7 +62,9 @@ class Finishing:
             self.started = engine.state.iteration
             self.optimizer.state.clear()
             self.best.forget()
-            engine.logger.info("finishing by the kernel score of %d draws from iteration %d on", self.draws, self.started)
+            engine.logger.info(
+                "finishing by the kernel score of %d draws from iteration %d on", self.draws, self.started
+            )
 
     def within_stage(self, step: int) -> tuple[int, float]:
         """Return the steps since the present stage began, and the share of it that is done."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_flowssn.annotations import check_masks
+from monai_flowssn.kernel_score import kernel_score
 
 __all__ = [
     "StochasticSegmenter",
@@ -37,6 +38,8 @@ class StochasticSegmenter(nn.Module, ABC):
     pixels_at_once: int = 2**19
     #: Name of the network that a draw evaluates at every step, for methods that draw in steps.
     step_network: str | None = None
+    #: Whether draws have gradients, which :meth:`score` needs.
+    differentiable: bool = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Let every method's ``loss`` begin with the check of its inputs."""
@@ -118,9 +121,36 @@ class StochasticSegmenter(nn.Module, ABC):
             start += part.shape[1]
         return draws
 
-    def forward(self, image: Tensor, masks: Tensor | None = None) -> dict[str, Tensor] | Tensor:
-        """Return the loss terms where masks (B, R, *S) are given, else one draw (B, K, *S) for image (B, C, *S)."""
-        return self.sample(image, 1).squeeze(1) if masks is None else self.loss(image, masks)
+    def score(self, image: Tensor, masks: Tensor, n: int) -> dict[str, Tensor]:
+        """Compute the kernel score of n fresh draws, with gradients; see :func:`~monai_flowssn.kernel_score.kernel_score`.
+
+        Args:
+            image: (B, C, *S).
+            masks: (B, R, *S) integer class ids, -1 everywhere where a rater did not annotate the case.
+            n: draws per image, at least 2.
+
+        Raises:
+            ValueError: if this method's draws have no gradient.
+        """
+        if not self.differentiable:
+            raise ValueError(
+                f"draws of {type(self).__name__} are sampled classes, which have no gradient to train on: pass finish 0."
+            )
+        return kernel_score(torch.cat(list(self.stream(image, n)), dim=1), masks)
+
+    def forward(
+        self, image: Tensor, masks: Tensor | None = None, *, score_draws: int | None = None
+    ) -> dict[str, Tensor] | Tensor:
+        """Return what is asked for, so that wrappers of modules work.
+
+        Args:
+            image: (B, C, *S).
+            masks: (B, R, *S) for the loss terms, None for one draw (B, K, *S).
+            score_draws: number of draws for the terms of :meth:`score` instead of those of :meth:`loss`.
+        """
+        if masks is None:
+            return self.sample(image, 1).squeeze(1)
+        return self.loss(image, masks) if score_draws is None else self.score(image, masks, score_draws)
 
 
 def _checked(loss: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:

@@ -92,6 +92,7 @@ class CategoricalDiffusion(StochasticSegmenter):
     """
 
     step_network = "net"
+    differentiable = False
     alpha_bar: Tensor
 
     def __init__(self, net: nn.Module, *, num_classes: int = 2, timesteps: int = 250, steps: int | None = None) -> None:

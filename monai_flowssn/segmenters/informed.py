@@ -38,6 +38,7 @@ class InformedFlowSSN(ContinuousFlowSSN):
         self, base: nn.Module, flow: nn.Module, *, show_mean: bool = True, residual: bool = True, **options: Any
     ) -> None:
         super().__init__(base, flow, **options)
+        self.base: nn.Module
         self.show_mean, self.residual = show_mean, residual
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
