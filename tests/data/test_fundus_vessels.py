@@ -105,9 +105,9 @@ def test_gzipped_pictures_are_read(root):
 def test_field_of_view_fills_dark_vessels_and_drops_specks():
     image = np.array(photograph())
     image[1:5, 44:48] = 200  # a bright scratch outside
-    found = field_of_view(image) > 0
-    assert found[19, 25]
-    assert not found[2, 45]
+    found = field_of_view(image.transpose(2, 1, 0)) > 0  # (x, y)
+    assert found[25, 19]
+    assert not found[45, 2]
 
 
 def test_a_part_of_the_sets_warns(root):

@@ -3,9 +3,9 @@ import importlib
 import numpy as np
 import pytest
 
-from monai_flowssn.data.contours import RATINGS, Contour, Nodule
+from monai_flowssn.data.embedded.contours import RATINGS, Contour, Nodule
 
-module = importlib.import_module("monai_flowssn.data.nodule_volumes")
+module = importlib.import_module("monai_flowssn.data.embedded.nodule_volumes")
 SQUARE = np.array([[100, 200], [108, 200], [108, 208], [100, 208]])  # encloses 7 x 7 pixels
 
 
