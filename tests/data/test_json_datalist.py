@@ -8,6 +8,7 @@ import pytest
 from dicom_files import write_series
 from PIL import Image
 
+from monai_flowssn.data.contract import check_loader
 from monai_flowssn.data.json_datalist import datalist
 from monai_flowssn.data.manifest import describe
 from monai_flowssn.data.splits import SPLITS, fold_patients
@@ -399,3 +400,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
     (tmp_path / "data.json").write_text('{"training": [], "training": []}')
     with pytest.raises(ValueError, match="'training' stands twice"):
         datalist(tmp_path / "data.json", "train")
+
+
+def test_the_contract_of_loaders(tmp_path):
+    check_loader(datalist, write_json(tmp_path, write_cases(tmp_path, 12, patient=lambda i: i // 2)))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from monai_flowssn.data.contract import check_loader
 from monai_flowssn.data.lidc_idri import lidc
 from monai_flowssn.data.splits import SPLITS, fold_patients
 
@@ -327,3 +328,24 @@ def test_folds_of_the_pickle_and_the_folders(tmp_path):
     for shift, split in enumerate(SPLITS):
         write_tree(tmp_path / "parts" / split, [f"p{UIDS[i] + 10 * shift}/s{i}" for i in range(4)])
     assert_folds(tmp_path / "parts", k=3, total=12)
+
+
+@pytest.mark.parametrize("form", ["hdf5", "pickle", "tree"])
+def test_the_contract_of_loaders(tmp_path, form):
+    if form == "hdf5":
+        root = write_hdf5(tmp_path / "x.hdf5", spacing=np.full(14, 0.7))
+    elif form == "pickle":
+        root = write_pickle(tmp_path / "x.pickle")
+    else:
+        root = tmp_path
+        write_tree(root, [f"{UIDS[i]:04d}/slice{i}" for i in range(14)])
+    check_loader(lidc, root)
+
+
+def test_pictures_of_sixteen_bits_keep_their_greys(tmp_path):
+    write_tree(tmp_path, [f"{UIDS[i]:04d}/slice{i}" for i in range(14)])
+    for i in range(14):
+        path = tmp_path / f"images/{UIDS[i]:04d}/slice{i}.png"
+        Image.fromarray(GREY[i].astype(np.uint16) * np.uint16(257)).save(path)
+    for item in lidc(tmp_path, "train"):
+        assert_holds(item, int(item["case"].split("slice")[1]))

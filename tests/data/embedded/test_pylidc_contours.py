@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from monai_flowssn.data.contract import check_loader
 from monai_flowssn.data.embedded.contours import RATINGS, Contour, Nodule
 from monai_flowssn.data.splits import SPLITS, fold_patients, split_patients
 
@@ -148,3 +149,7 @@ def test_folds_deal_all_patients(tmp_path):
     with pytest.raises(ValueError, match="folds >= 3"):
         module.lidc_contours(tmp_path / "new", "test", folds=2)
     assert not (tmp_path / "new").exists()
+
+
+def test_the_contract_of_loaders(tmp_path):
+    check_loader(module.lidc_contours, tmp_path, size=32)
