@@ -4,8 +4,8 @@ import sqlite3
 import numpy as np
 import pytest
 
-from monai_flowssn.data import contours
-from monai_flowssn.data.contours import RATINGS, cluster, fill_contour, find_database, read_nodules
+from monai_flowssn.data.embedded import contours
+from monai_flowssn.data.embedded.contours import RATINGS, cluster, fill_contour, find_database, read_nodules
 
 SQUARE = np.array([[10, 20], [16, 20], [16, 26], [10, 26]])  # (x, y); encloses 5 x 5 pixels
 HOLE = np.array([[12, 22], [14, 22], [14, 24], [12, 24]])  # 3 x 3 pixels with its line

@@ -6,16 +6,16 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
-from monai_flowssn.data.contours import Nodule, find_database, read_nodules
+from monai_flowssn.data.cases import Case
+from monai_flowssn.data.embedded.contours import Nodule, find_database, read_nodules
+from monai_flowssn.data.embedded.simulated_ct import simulate_ct
 from monai_flowssn.data.lidc_idri import lidc
 from monai_flowssn.data.manifest import write_manifest
-from monai_flowssn.data.simulated_ct import simulate_ct
 from monai_flowssn.data.splits import SPLITS, Split, split_patients, stable_hash
 
 __all__ = ["ABOUT", "build_lidc_contours", "lidc_contours"]
@@ -37,7 +37,7 @@ def lidc_contours(
     limit: int | None = None,
     folds: int | None = None,
     fold: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[Case]:
     """Data list of the embedded set, whose masks are real and whose CT is simulated.
 
     Every nodule that four radiologists outlined, in patches around its centre: one case for each slice on which at

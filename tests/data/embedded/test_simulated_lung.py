@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from monai_flowssn.data.simulated_lung import AIR, LUNG, Body, Tubes, Waves, grow_rays, grow_vessels
+from monai_flowssn.data.embedded.simulated_lung import AIR, LUNG, Body, Tubes, Waves, grow_rays, grow_vessels
 
 AXIS = np.arange(-20.0, 21.0)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from monai_flowssn.data.simulated_ct import attenuation, nodule_density, simulate_ct
+from monai_flowssn.data.embedded.simulated_ct import attenuation, nodule_density, simulate_ct
 
 RATINGS = {"subtlety": 5, "calcification": 6, "margin": 5, "lobulation": 1, "spiculation": 1, "texture": 5}
 PLANES = np.arange(5) * 2.0
