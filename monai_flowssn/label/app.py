@@ -201,7 +201,7 @@ class StochasticSegmentation(MONAILabelApp):
 
 
 def root(error: BaseException) -> BaseException:
-    """Return the cause of an error: MONAI wraps what its transforms and configs raise."""
-    while error.__cause__ is not None:
+    """Return the cause of an error: MONAI wraps what its transforms and configs raise in RuntimeErrors."""
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -1,4 +1,4 @@
-"""A real MONAI Label server, where its environment exists: ``scripts/label_server`` makes it."""
+"""A real MONAI Label server, where its environment exists: ``monai-flowssn label`` makes it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODEL = "tiny_segmentation"
 AFFINE = np.array([[-0.7, 0, 0, 40], [0, 0.6, 0, -30], [0, 0, 2.5, 5], [0, 0, 0, 1.0]])
 
 pytestmark = [
-    pytest.mark.skipif(not LABEL.is_dir(), reason="scripts/label_server has not been run here"),
+    pytest.mark.skipif(not LABEL.is_dir(), reason="monai-flowssn label has not been run here"),
     pytest.mark.filterwarnings("ignore"),
 ]
 
@@ -81,7 +81,7 @@ def app(tiny_options: dict, tiny_lidc: Path, tmp_path: Path, request: pytest.Fix
     bundle = ROOT / "bundles" / "ssn_segmentation"
     run("training", config_file=str(bundle / "configs" / "train.yaml"), **tiny_options)
     settings = {key: value for key, value in tiny_options.items() if key not in ("bundle_root", "dataset_dir")}
-    command = [sys.executable, "scripts/package.py", bundle, app / "model" / MODEL]
+    command = [sys.executable, "-m", "monai_flowssn", "package", bundle, app / "model" / MODEL]
     command += ["--model", tmp_path / "models" / "model.pt", "--set"]
     command += [f"{key}={json.dumps(value)}" for key, value in {**settings, "crops": request.param}.items()]
     subprocess.run(command, cwd=ROOT, check=True)
@@ -136,7 +136,7 @@ def read_nifti(content: bytes, folder: Path) -> nibabel.Nifti1Image:
 
 @pytest.mark.parametrize("app", ["anywhere"], indirect=True)
 def test_our_app_answers_scores_chooses_and_learns(app: Path, tmp_path: Path) -> None:
-    with serving(app, "scripts/label_server", app, app / "studies") as server:
+    with serving(app, sys.executable, "-m", "monai_flowssn", "label", app, app / "studies") as server:
         info = server.get("info/")
         assert set(info["models"]) == set(info["trainers"]) == {MODEL}
         assert {"most_uncertain", "first", "random"} == set(info["strategies"])
@@ -313,7 +313,7 @@ def check_end(server: Server, app: Path) -> None:
     assert requests.post(f"{server.address}/train/{MODEL}", json={"max_epochs": 1}, timeout=60).status_code == 200
     task = server.wait("train/")
     assert task["status"] == "ERROR"
-    assert task["details"][-1].startswith("The cause: ValueError: ")
+    assert task["details"][-1].startswith("The cause: ValueError: Case ")
     assert label.name in task["details"][-1]
     label.unlink()
     requests.post(f"{server.address}/train/{MODEL}", json={"max_epochs": 10**6}, timeout=60)
