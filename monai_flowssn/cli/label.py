@@ -105,7 +105,7 @@ def _install(environment: Path, ours: list[str], pins: list[str]) -> None:
     constraints.write_text("\n".join(pins) + "\n")
 
     def pip(*arguments: str, **variables: str) -> None:
-        command = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", *arguments]
+        command = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet", "install", *arguments]
         subprocess.run(command, check=True, env={**os.environ, **variables})
 
     pip("--constraint", str(constraints), "torch")
