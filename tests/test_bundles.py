@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import runpy
 import subprocess
 import sys
 import traceback
@@ -17,6 +16,8 @@ import torch
 import yaml
 from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
+
+from monai_flowssn.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES = sorted(path.parent for path in (ROOT / "bundles").glob("*/recipe.yaml"))
@@ -122,13 +123,8 @@ def test_resume_continues(tiny_options: dict, tmp_path: Path) -> None:
     assert flow.parser.get_parsed_content("ema").updates == 9  # three batches an epoch
 
 
-def script(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-    runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
-
-
 def test_a_fold_has_its_own_folder_and_does_not_continue_another(
-    tiny_options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tiny_options: dict, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folds = {**tiny_options, "folds": 3, "resume": True}
     for fold in (0, 1):
@@ -144,13 +140,13 @@ def test_a_fold_has_its_own_folder_and_does_not_continue_another(
         assert not groups["test"] & (groups["train"] | groups["val"] | tested)
         tested |= groups["test"]
     tables = [tmp_path / "runs" / "evaluate" / f"fold_{fold}" / "per_case.csv" for fold in (0, 1)]
-    script(monkeypatch, "report.py", "--pool", *tables)
+    main(["report", "--pool", *map(str, tables)])
     assert f"2 tables: {2 * len(tested)} cases of {len(tested)} patients" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="cases are in two tables"):
-        script(monkeypatch, "report.py", "--pool", tables[0], tables[0])
+        main(["report", "--pool", str(tables[0]), str(tables[0])])
     settings = [f"{name}={json.dumps(value)}" for name, value in {**folds, "fold": 1}.items() if name != "bundle_root"]
     model = tmp_path / "models" / "fold_1" / "model.pt"
-    script(monkeypatch, "package.py", BUNDLE, tmp_path / "made_segmentation", "--model", model, "--set", *settings)
+    main(["package", str(BUNDLE), str(tmp_path / "made_segmentation"), "--model", str(model), "--set", *settings])
     made = {"bundle_root": str(tmp_path / "made_segmentation"), "infer_options": {"limit": 1}}
     run(tmp_path / "made_segmentation", "inference", made)
     assert list((tmp_path / "made_segmentation" / "runs" / "inference").rglob("*_mean.nii.gz"))

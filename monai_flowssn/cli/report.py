@@ -1,7 +1,7 @@
 """Print the table of one or several evaluations, with the interval over patients.
 
-    python scripts/report.py RUN/per_case.csv [OTHER/per_case.csv ...]
-    python scripts/report.py --pool my_run/runs/evaluate/fold_*/per_case.csv
+    monai-flowssn report RUN/per_case.csv [OTHER/per_case.csv ...]
+    monai-flowssn report --pool my_run/runs/evaluate/fold_*/per_case.csv
 
 With --pool the tables are one, such as the folds of a cross-validation, in which every case is tested once.
 """
@@ -24,9 +24,9 @@ def read(path: Path) -> list[dict[str, str]]:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
-        raise SystemExit(f"{path} does not open ({error.strerror}); give the per_case.csv of an evaluation.") from error
+        raise ValueError(f"{path} does not open ({error.strerror}); give the per_case.csv of an evaluation.") from error
     if not rows or "patient" not in rows[0]:
-        raise SystemExit(f"{path} is no table of cases; give the per_case.csv of an evaluation.")
+        raise ValueError(f"{path} is no table of cases; give the per_case.csv of an evaluation.")
     return rows
 
 
@@ -34,18 +34,21 @@ def pool(tables: list[list[dict[str, str]]]) -> list[dict[str, str]]:
     """Return the rows of all tables, of the same metrics and different cases, as one."""
     rows = [row for table in tables for row in table]
     if any(row.keys() != rows[0].keys() for row in rows):
-        raise SystemExit("the tables have different metrics; pool evaluations with the same options.")
+        raise ValueError("the tables have different metrics; pool evaluations with the same options.")
     twice = [case for case, times in Counter(row["case"] for row in rows).items() if times > 1]
     if twice:
-        raise SystemExit(f"{len(twice)} cases are in two tables ({', '.join(twice[:5])}); pool different folds.")
+        raise ValueError(f"{len(twice)} cases are in two tables ({', '.join(twice[:5])}); pool different folds.")
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Tables."""
     parser.add_argument("tables", type=Path, nargs="+", help="per_case.csv of an evaluation")
     parser.add_argument("--pool", action="store_true", help="take all tables as one")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print."""
     tables = [read(path) for path in arguments.tables]
     names = [str(path) for path in arguments.tables]
     if arguments.pool:
@@ -58,7 +61,3 @@ def main() -> None:
         for metric in list(rows[0])[2:]:
             interval = bootstrap_interval(torch.tensor([float(row[metric]) for row in rows]), patients)
             print(f"  {metric:38} {interval.mean:8.4f}  [{interval.low:.4f}, {interval.high:.4f}]")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
-"""Make a bundle of what was trained: one folder with its configs and weights, to share or to serve.
+r"""Make a bundle of what was trained: one folder with its configs and weights, to share or to serve.
 
-    python scripts/package.py bundles/ssn_segmentation my_ssn_segmentation --model my_run/models/model.pt \\
-        --overlay configs/profiles/laptop.yaml configs/data/datalist.yaml --set spatial_size="[96, 96]"
+    monai-flowssn package ssn my_ssn_segmentation --model my_run/models/model.pt \
+        --overlay datalist laptop --set spatial_size="[96, 96]"
 
 The overlays and settings are those of the training. They become part of the configs, so that the folder is complete in itself.
 Its name should have "segmentation" in it, because MONAI Label goes by that. The weights are tried on the network before anything
@@ -20,16 +20,18 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
+from monai_flowssn.cli.shipped import bundle, overlay
+
 WORKFLOWS = ("train", "evaluate", "inference")
 MIDDLE = (
     "the middle of an image, as in its training (after training with --crops anywhere, --set crops=anywhere: all of it)"
 )
 
 
-def merged(bundle: Path, workflow: str, overlays: list[Path], settings: dict[str, Any]) -> dict[str, Any]:
+def merged(source: Path, workflow: str, overlays: list[Path], settings: dict[str, Any]) -> dict[str, Any]:
     """Return the config of a workflow as MONAI merges these files and settings."""
     parser = ConfigParser()
-    for path in [bundle / "configs" / f"{workflow}.yaml", *overlays]:
+    for path in [source / "configs" / f"{workflow}.yaml", *overlays]:
         parser.update(ConfigParser.load_config_file(path))
     parser.update(settings)
     return {key: value for key, value in parser.get().items() if key != "_meta_"}
@@ -42,28 +44,33 @@ def check_weights(config: dict[str, Any], model: Path) -> None:
     try:
         network.load_state_dict(torch.load(model, map_location="cpu", weights_only=True))
     except OSError as error:
-        raise SystemExit(
+        raise ValueError(
             f"{model} does not open ({error.strerror}); give the models/model.pt of a training."
         ) from error
     except RuntimeError as error:
-        raise SystemExit(
+        raise ValueError(
             f"{model} does not fit the network of these configs; give the --overlay and --set options of its training.\n{error}"
         ) from error
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, help="the bundle that was trained")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Bundle, weights, and the options of their training."""
+    parser.add_argument("bundle", help="the bundle that was trained: a name of monai-flowssn list, or a folder")
     parser.add_argument("into", type=Path, help="folder of the new bundle")
     parser.add_argument("--model", type=Path, required=True, help="its weights, models/model.pt")
     parser.add_argument(
-        "--overlay", type=Path, nargs="*", default=[], help="the config files that followed the bundle's"
+        "--overlay", nargs="*", default=[], help="the config files, or their names, that followed the bundle's"
     )
     parser.add_argument("--set", nargs="*", default=[], metavar="ID=VALUE", help="the options of the command line")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the bundle."""
+    source = bundle(arguments.bundle)
+    overlays = [overlay(name, source.name.removesuffix("_segmentation")) for name in arguments.overlay]
     settings = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in arguments.set)}
     settings["fold_dir"] = ""  # the model of a fold is the one model of the new bundle
-    configs = {name: merged(arguments.bundle, name, arguments.overlay, settings) for name in WORKFLOWS}
+    configs = {name: merged(source, name, overlays, settings) for name in WORKFLOWS}
     check_weights(configs["inference"], arguments.model)
     folder = arguments.into / "configs"
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,12 +78,8 @@ def main() -> None:
         text = yaml.safe_dump(config, sort_keys=False, width=120, default_flow_style=False)
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     for name in ("metadata.json", "logging.conf", "multi_gpu_train.yaml", "multi_gpu_evaluate.yaml"):
-        shutil.copy(arguments.bundle / "configs" / name, folder / name)
+        shutil.copy(source / "configs" / name, folder / name)
     (arguments.into / "models").mkdir(exist_ok=True)
     shutil.copy(arguments.model, arguments.into / "models" / "model.pt")
     size, anywhere = json.dumps(configs["inference"]["spatial_size"]), configs["inference"]["crops"] == "anywhere"
     print(f"{arguments.into}: weights fit; takes", f"whole images by windows of {size}" if anywhere else MIDDLE)
-
-
-if __name__ == "__main__":
-    main()

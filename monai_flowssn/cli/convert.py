@@ -1,6 +1,6 @@
 """Turn a checkpoint of the Flow-SSN authors into the weights of a bundle and the options that these need.
 
-    python scripts/convert_flowssn_checkpoint.py c_flowssn_lidc.pt --bundle_root my_run
+    monai-flowssn convert c_flowssn_lidc.pt --bundle_root my_run
 
     B=bundles/flowssn_continuous_segmentation/configs
     python -m monai.bundle run evaluating --config_file "['$B/evaluate.yaml','my_run/models/options.yaml']" \
@@ -36,7 +36,8 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
-BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
+from monai_flowssn.cli.shipped import folder
+
 State = dict[str, torch.Tensor]
 Options = dict[str, Any]
 
@@ -220,38 +221,35 @@ def refuse_unless(condition: bool, reason: str) -> None:
         raise ValueError(f"This checkpoint cannot be converted: {reason}.")
 
 
-def write(checkpoint: Mapping[str, Any], folder: Path) -> str:
+def write(checkpoint: Mapping[str, Any], into: Path) -> str:
     """Write model.pt and options.yaml, if the one fits the network of the other; return what to tell the user."""
     try:
         bundle, weights, options = convert(checkpoint)
     except KeyError as error:
         raise ValueError(f"The checkpoint has no {error}; is it one of the Flow-SSN authors?") from error
     text = yaml.safe_dump(options, sort_keys=False, default_flow_style=None, width=120)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "options.yaml").write_text(text, encoding="utf-8")
+    into.mkdir(parents=True, exist_ok=True)
+    (into / "options.yaml").write_text(text, encoding="utf-8")
     parser = ConfigParser()
-    parser.read_config([str(BUNDLES / bundle / "configs" / "inference.yaml"), str(folder / "options.yaml")])
+    parser.read_config([str(folder("bundles") / bundle / "configs" / "inference.yaml"), str(into / "options.yaml")])
     parser.get_parsed_content("network_def").load_state_dict(weights)
-    torch.save(weights, folder / "model.pt")
-    return f"{folder}/model.pt and options.yaml for bundles/{bundle}:\n{text}"
+    torch.save(weights, into / "model.pt")
+    return f"{into}/model.pt and options.yaml for bundles/{bundle}:\n{text}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Checkpoint and folder."""
     parser.add_argument("checkpoint", type=Path, help="file of the authors")
     parser.add_argument("--bundle_root", type=Path, required=True, help="folder that receives models/")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Convert."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # all that it may hold besides tensors and numbers
             checkpoint = torch.load(arguments.checkpoint, map_location="cpu", weights_only=True)
-        print(write(checkpoint, arguments.bundle_root / "models"))
     except (UnpicklingError, OSError) as error:  # torch's own advice, to load it without care, is not passed on
-        raise SystemExit(
+        raise ValueError(
             f"{arguments.checkpoint} is no checkpoint that loads safely; give a file of the authors."
         ) from error
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
-
-
-if __name__ == "__main__":
-    main()
+    print(write(checkpoint, arguments.bundle_root / "models"))

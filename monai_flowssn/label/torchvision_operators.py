@@ -8,7 +8,8 @@ import sys
 
 
 class _DeclareOperators(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Declare them when torchvision is asked for, and leave finding it to others."""
         if name == "torchvision":
             sys.meta_path.remove(self)
             import torch
@@ -16,7 +17,7 @@ class _DeclareOperators(importlib.abc.MetaPathFinder):
             self.library = torch.library.Library("torchvision", "FRAGMENT")
             for operator in ("nms", "qnms"):
                 self.library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            sys.modules["torchvision_operators"] = self  # the operators live as long as their library
+            sys.torchvision_operators = self  # type: ignore[attr-defined]  # the operators live as long as their library
 
 
 sys.meta_path.insert(0, _DeclareOperators())
