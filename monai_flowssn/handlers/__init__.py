@@ -9,16 +9,7 @@ from monai_flowssn.handlers.epoch_seed import EpochSeed
 from monai_flowssn.handlers.fixed_options import FixedOptions
 from monai_flowssn.handlers.last_checkpoint import LastCheckpoint
 from monai_flowssn.handlers.last_validation import LastValidation
-from monai_flowssn.handlers.metrics import (
-    AverageIoUHandler,
-    CalibrationHandler,
-    DiversityHandler,
-    GEDHandler,
-    HMIoUHandler,
-    NCCHandler,
-    NLLHandler,
-    RaterDiceHandler,
-)
+from monai_flowssn.handlers.metrics import CaseMetricHandler, CompareOnce
 from monai_flowssn.handlers.mlflow_run import MLflowRunHandler
 from monai_flowssn.handlers.non_finite import StopOnNonFinite
 from monai_flowssn.handlers.sampling_time import SamplingTime
@@ -27,23 +18,17 @@ from monai_flowssn.handlers.time_budget import TimeBudget
 from monai_flowssn.handlers.weights_loader import WeightsLoader
 
 __all__ = [
-    "AverageIoUHandler",
     "BestCheckpoint",
-    "CalibrationHandler",
+    "CaseMetricHandler",
     "CaseTable",
     "ClipGradient",
-    "DiversityHandler",
+    "CompareOnce",
     "EarlyStop",
     "EpochSeed",
     "FixedOptions",
-    "GEDHandler",
-    "HMIoUHandler",
     "LastCheckpoint",
     "LastValidation",
     "MLflowRunHandler",
-    "NCCHandler",
-    "NLLHandler",
-    "RaterDiceHandler",
     "SamplingTime",
     "StopOnNonFinite",
     "TimeBudget",
