@@ -137,8 +137,8 @@ def compute_ncc(
     ``E_y[NCC(E_s[CE(s̄, s)], E_s[CE(y, s)])]`` over pixels, with ``CE(a, b) = -Σ_k a_k log(b_k + eps)``, ``s̄`` the mean
     draw and NCC the Pearson correlation (Baumgartner et al., 2019, arXiv 1906.04045). Larger is better.
 
-    ``"swapped"`` has ``CE(s, s̄)`` and ``CE(s, y)`` with probabilities kept in [eps, 1 - eps], and 0 for a correlation that
-    is not defined, as the code of the flow matching of arXiv 2507.22418, whose eps is 1e-6.
+    ``"swapped"`` has ``CE(s, s̄)`` and ``CE(s, y)`` with probabilities kept in [eps, 1 - eps], and eps added to the
+    denominator of the correlation, as the code of the flow matching of arXiv 2507.22418, whose eps is 1e-6.
 
     Args:
         pred: soft draws (B, N, K, *S).
@@ -201,10 +201,10 @@ def _swapped_ncc(pred: Tensor, weights: Tensor, raters: Tensor, eps: float) -> T
     spread = -(mean * mean.clamp(eps, 1 - eps).log()).sum(0)
     chosen = mean.gather(0, raters)  # (R, P)
     errors = -(chosen * math.log(1 - eps) + (mean.sum(0) - chosen) * math.log(eps))
-    return _correlation(errors, spread).nan_to_num(0.0).mean()
+    return _correlation(errors, spread, eps).mean()
 
 
-def _correlation(rows: Tensor, of: Tensor) -> Tensor:
-    """Pearson correlation (R,) of each row (R, P) with one (P,), NaN where either is constant."""
+def _correlation(rows: Tensor, of: Tensor, eps: float = 0.0) -> Tensor:
+    """Pearson correlation (R,) of each row (R, P) with one (P,), eps added to the denominator."""
     rows, of = rows - rows.mean(1, keepdim=True), of - of.mean()
-    return (rows @ of) / (rows.norm(dim=1) * of.norm())
+    return (rows @ of) / (rows.norm(dim=1) * of.norm() + eps)
