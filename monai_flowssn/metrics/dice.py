@@ -69,7 +69,7 @@ def compute_dice(
             ``"rater"``: pairs whose rater did not mark the class are left out. Else empty masks carry the mean of sets with
             many of them.
         pooled: return the sum over the pairs (and classes) that count and their number, (B, 2), for :func:`pool` over cases;
-            for ``"per_rater"`` and ``"single"``. SSN.
+            for the kinds that fuse the draws. SSN.
         mean: mean class probability over the draws (B, K, *S).
         include_background: average over class 0 as well.
         weights: probabilities of the draws (B, N); None where they are equally likely.
@@ -152,7 +152,7 @@ def dice_from_iou(
     check_option("empty", rule, list(EMPTY))
     if pooled:
         raise ValueError(
-            f"pooled is true, but Dice of kind {kind!r} is a mean per case: choose 'per_rater' or 'single'."
+            f"pooled is true, but Dice of kind {kind!r} is a mean per case: choose 'per_rater' or another that fuses."
         )
     iou = table.cross.nan_to_num(EMPTY[rule]).masked_fill(~table.annotated[:, None, :, None], float("nan"))
     dice = _restrict(iou_to_dice(iou), raters, raters, num_classes, where).nanmean(-1)  # (B, N, R)

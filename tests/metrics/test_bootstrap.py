@@ -70,3 +70,19 @@ def test_bad_input():
         bootstrap_interval([1.0], ["a"], level=95)
     with pytest.raises(ValueError, match="same cases"):
         paired_difference([1.0], [1.0, 2.0], ["a"])
+
+
+def test_pooled_values_pool_in_every_resample():
+    """Two patients: the four equally likely resamples have the pooled values 1/4, 1/2 (twice) and 1."""
+    parts = [[1.0, 4.0], [1.0, 1.0], [1.0, 1.0]]  # sums and weights: patient a 1 of 4; b 2 of 2
+    got = bootstrap_interval(parts, ["a", "b", "b"], level=0.4)
+    assert got == (pytest.approx(3 / 6), pytest.approx(0.5), pytest.approx(0.5))
+    wide = bootstrap_interval(parts, ["a", "b", "b"])
+    assert wide == (pytest.approx(0.5), pytest.approx(0.25), pytest.approx(1.0))
+
+
+def test_difference_of_pooled_values():
+    a, b = [[1.0, 4.0], [2.0, 2.0]], [[2.0, 2.0], [1.0, 4.0]]
+    got = paired_difference(a, b, ["p", "q"])
+    assert got == (pytest.approx(0.0), pytest.approx(-0.75), pytest.approx(0.75))
+    assert paired_difference(a, a, ["p", "q"]) == (0, 0, 0)

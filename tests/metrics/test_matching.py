@@ -119,3 +119,11 @@ def test_one_rater_makes_all_the_names_one_number(case):
 def test_unknown_matching():
     with pytest.raises(ValueError, match="matching is 'worst'; choose one of"):
         compute_hm_iou(torch.tensor([[FULL]]), torch.tensor([[FULL]]), matching="worst")
+
+
+def test_weights_are_how_often_a_draw_is_there(case):
+    draws, raters, k = case
+    repeats = torch.tensor([1, 3, 2, 0, 1])
+    got = compute_hm_iou(draws, raters, num_classes=k, weights=repeats.float().expand(2, -1))
+    expected = compute_hm_iou(draws.repeat_interleave(repeats, 1), raters, num_classes=k)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
