@@ -9,7 +9,7 @@ from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
 from monai_flowssn.metrics.comparison import Comparison
-from monai_flowssn.metrics.dice import pool
+from monai_flowssn.metrics.pooling import pool
 
 
 class CaseMetric(CumulativeIterationMetric):

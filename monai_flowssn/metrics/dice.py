@@ -68,8 +68,8 @@ def compute_dice(
         where: ``"any"``: NaN for cases that no rater marked; ``"majority"``: for those that no strict majority marked;
             ``"rater"``: pairs whose rater did not mark the class are left out. Else empty masks carry the mean of sets with
             many of them.
-        pooled: return the sum over the pairs (and classes) that count and their number, (B, 2), for :func:`pool` over cases;
-            for the kinds that fuse the draws. SSN.
+        pooled: return the sum over the pairs (and classes) that count and their number, (B, 2), to be pooled over cases
+            (:func:`~monai_flowssn.metrics.pool`); for the kinds that fuse the draws. SSN.
         mean: mean class probability over the draws (B, K, *S).
         include_background: average over class 0 as well.
         weights: probabilities of the draws (B, N); None where they are equally likely.
@@ -88,8 +88,8 @@ def compute_dice(
         "empty": empty,
         "where": where,
         "pooled": pooled,
+        "include_background": include_background,
     }
-    options["include_background"] = include_background
     check_option("kind", kind, [*EMPTY_OF_FUSED, *KINDS_OF_PAIRS])
     if kind in KINDS_OF_PAIRS:
         table = iou_table(
@@ -163,22 +163,6 @@ def dice_from_iou(
     best = dice.nan_to_num(-1).amax({"max": (1,), "max_draw": (2,), "max_pair": (1, 2)}[kind])
     best = best.masked_fill(best < 0, float("nan")).view(len(dice), -1)
     return weighted_mean(best, table.weights if kind == "max_draw" else torch.ones_like(best))
-
-
-def pool(parts: Tensor) -> Tensor:
-    """The value of a pooled metric from the sums of its parts: ``Σ_j |parts_j| / weight``.
-
-    Args:
-        parts: (..., J + 1) sums over cases, the weight last.
-
-    Returns:
-        (...), NaN where the weight is 0.
-
-    Example:
-        >>> pool(torch.tensor([[1.5, 2.0], [0.0, 1.0]]).sum(0))  # three pairs of two cases, one of which has two
-        tensor(0.5000)
-    """
-    return parts[..., :-1].abs().sum(-1) / parts[..., -1]
 
 
 def _restrict(dice: Tensor, against: Tensor, raters: Tensor, num_classes: int, where: str | None) -> Tensor:

@@ -162,7 +162,7 @@ def draw_frequencies(draws: Tensor, num_classes: int, weights: Tensor | None = N
     """
     if weights is None:
         return _votes(draws, num_classes) / draws.shape[1]
-    return _votes(draws, num_classes, weights)
+    return _votes(draws, num_classes, draw_weights(weights, draws))
 
 
 def _votes(maps: Tensor, num_classes: int, weights: Tensor | None = None) -> Tensor:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from monai_flowssn.metrics import bootstrap_interval, paired_difference
+from monai_flowssn.metrics import bootstrap_interval, interval_over_seeds, paired_difference
 
 
 def test_independent_cases_give_the_normal_interval():
@@ -86,3 +86,15 @@ def test_difference_of_pooled_values():
     got = paired_difference(a, b, ["p", "q"])
     assert got == (pytest.approx(0.0), pytest.approx(-0.75), pytest.approx(0.75))
     assert paired_difference(a, a, ["p", "q"]) == (0, 0, 0)
+
+
+def test_trainings_are_resampled_too():
+    """Two trainings that are 0 and 1 everywhere: resampled means are 0, 1/2, 1/2 and 1."""
+    zero, one = np.zeros(4), np.ones(4)
+    got = interval_over_seeds([zero, one], list("abcd"))
+    assert got == (0.5, 0, 1)
+    assert interval_over_seeds([zero, one], list("abcd"), minus=[one])[:1] == (-0.5,)
+    single = interval_over_seeds([zero], list("abcd"), minus=[one])
+    assert single == paired_difference(zero, one, list("abcd")) == (-1, -1, -1)
+    with pytest.raises(ValueError, match="there is no training"):
+        interval_over_seeds([], [])
