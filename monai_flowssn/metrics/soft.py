@@ -13,6 +13,9 @@ from monai_flowssn.metrics.iou import weighted_mean
 from monai_flowssn.metrics.masks import check_raters, draw_weights, rater_frequencies
 from monai_flowssn.options import check_option
 
+# Logarithms that are alive at once (32 MiB).
+_CHUNK = 2**22
+
 
 def compute_nll(pred: Tensor, raters: Tensor, *, eps: float = 1e-6, weights: Tensor | None = None) -> Tensor:
     """Negative log-likelihood of the raters' maps under the mixture of the draws, in nats per case.
@@ -44,14 +47,7 @@ def log_likelihoods(pred: Tensor, raters: Tensor, eps: float = 1e-6) -> Tensor:
     """``Σ_pixels log p(y | draw n)`` (B, N, R), float64, of soft draws (B, N, K, *S) for raters (B, R, *S)."""
     if not 0 < eps < 1:
         raise ValueError(f"eps={eps} must lie between 0 and 1: it is the smallest probability.")
-    cases = []
-    for p, y in zip(pred.flatten(3), raters.flatten(2), strict=True):
-        rows = []
-        for label in y.long().clamp_min(0):
-            chosen = p.gather(1, label.expand(len(p), 1, -1))[:, 0]
-            rows.append(chosen.float().clamp(eps, 1.0).log().sum(-1, dtype=torch.float64))  # (N,)
-        cases.append(torch.stack(rows, -1))
-    return torch.stack(cases)
+    return torch.stack([_case_likelihoods(p, y, eps) for p, y in zip(pred.flatten(3), raters.flatten(2), strict=True)])
 
 
 def nll_from_likelihoods(log_p: Tensor, annotated: Tensor, weights: Tensor) -> Tensor:
@@ -124,9 +120,12 @@ def ece_of_mean(
 
 def mean_probability(pred: Tensor, weights: Tensor) -> Tensor:
     """Mean (B, K, *S), float32, over soft draws (B, N, K, *S) of weights (B, N)."""
-    if weights.shape[1] and torch.equal(weights, weights[:, :1].expand_as(weights)):
-        return pred.mean(1, dtype=torch.float32).clamp(0, 1)  # without a copy
-    return torch.einsum("bn,bn...->b...", weights, pred.float()).clamp(0, 1)
+    equal = torch.equal(weights, weights[:, :1].expand_as(weights))
+    counts = (
+        torch.ones_like(weights) if equal else weights
+    )  # whose sums are exact, so that ties of hard draws stay ties
+    total = counts[:, None] @ pred.float().flatten(2)  # (B, 1, K * P): faster than a reduction
+    return (total / counts.sum(1)[:, None, None]).view(len(pred), *pred.shape[2:]).clamp(0, 1)
 
 
 def compute_ncc(
@@ -187,6 +186,19 @@ def check_soft(pred: Tensor, raters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if not (low >= -0.01 and high <= 1.01):
         raise ValueError(f"pred lies in [{low}, {high}], but probabilities lie in [0, 1]: apply the softmax over K.")
     return pred, raters, annotated
+
+
+def _case_likelihoods(pred: Tensor, raters: Tensor, eps: float) -> Tensor:
+    """(N, R) for draws (N, K, P) and raters (R, P)."""
+    total = torch.zeros(len(pred), len(raters), dtype=torch.float64, device=pred.device)
+    step = max(1, _CHUNK // (len(pred) * pred.shape[1]))
+    with torch.autocast(pred.device.type, enabled=False):
+        for start in range(0, pred.shape[2], step):
+            part = slice(start, start + step)
+            log_p = pred[:, :, part].float().clamp(eps, 1.0).log().double()
+            chosen = torch.stack([raters[:, part] == k for k in range(pred.shape[1])], 1).double()
+            total += log_p.flatten(1) @ chosen.flatten(1).T  # a product instead of a look-up for every rater
+    return total
 
 
 def _case_ncc(pred: Tensor, weights: Tensor, raters: Tensor, eps: float) -> Tensor:

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.metrics import metric as monai_metric
 
 from monai_flowssn.metrics import METRICS, CaseMetric, compare, compute_dice, compute_ged
 
@@ -136,3 +137,19 @@ def test_pooled_parts_are_added_up_over_cases(cases):
     assert len(pairs) == 7
     torch.testing.assert_close(m.aggregate(), torch.cat(pairs).nanmean())
     assert m.get_buffer().shape == (3, 2)
+
+
+def test_processes_add_up_parts_and_join_values(cases, monkeypatch):
+    """Two processes with one and two cases have the value of one process with three."""
+    pred, raters = cases
+    for options in ({"kind": "per_rater", "pooled": True}, {"kind": "expected"}):
+        whole, here, there = (CaseMetric("dice", **options) for _ in range(3))
+        whole(pred, raters)
+        here(pred[:1], raters[:1])
+        there(pred[1:], raters[1:])
+        elsewhere = there.get_buffer()
+        monkeypatch.setattr(
+            monai_metric, "evenly_divisible_all_gather", lambda data, concat, other=elsewhere: torch.cat([data, other])
+        )
+        torch.testing.assert_close(here.aggregate(), whole.aggregate())
+        monkeypatch.undo()
