@@ -6,6 +6,7 @@ from monai_flowssn.flows import GlowFlow, PlanarFlow, RadialFlow
 from monai_flowssn.networks import (
     GaussianEncoder,
     GaussianLadder,
+    JointDecoder,
     LadderDecoder,
     LatentHead,
     MaskedLinear,
@@ -13,15 +14,18 @@ from monai_flowssn.networks import (
     PlainUNet,
     StreamlinedUNet,
     StripTransformer,
+    VectorLadder,
 )
 from monai_flowssn.segmenters import (
     SSN,
+    AmbiguousDiffusion,
     AutoregressiveFlowSSN,
     CategoricalDiffusion,
     ContinuousFlowSSN,
     DeterministicUNet,
     DualFlowSSN,
     FlowMatching,
+    JointProbabilisticUNet,
     MixtureOfStochasticExperts,
     PHiSeg,
     ProbabilisticUNet,
@@ -89,6 +93,20 @@ def matching(d, c, k, **options):
     return FlowMatching(unet(d, channels + c, channels, time=True), num_classes=k, steps=2, **options)
 
 
+def cimd(d, c, k, **options):
+    m, levels = (1 if k == 2 else k), {"channels": (4, 8), "convs": 1}
+    prior, posterior = (GaussianEncoder(d, m + c, 6, **levels) for _ in range(2))
+    net = unet(d, m + c, 2 * m, time=True)
+    return AmbiguousDiffusion(net, prior, posterior=posterior, num_classes=k, timesteps=50, steps=3, **options)
+
+
+def joint(d, c, k, **options):
+    levels = {"channels": (4, 8), "latent_dim": 3, "growth": 4}
+    prior, posterior = VectorLadder(d, c, **levels), VectorLadder(d, c + k, **levels)
+    decoder = JointDecoder(d, c, k, **levels)
+    return JointProbabilisticUNet(prior, posterior, decoder=decoder, num_classes=k, flow_hidden=8, **options)
+
+
 def mose(d, c, k):
     features, gate = plain(d, c, None), GaussianEncoder(d, c, 3, channels=(4, 8), convs=1)
     head = ModulatedHead(d, 4, 1, k, width=8)
@@ -114,6 +132,10 @@ METHODS = {
     "cFlow Glow": lambda d, c, k: prob_unet(d, c, k, GlowFlow, steps=4),
     "PHiSeg": phiseg,
     "CCDM": lambda d, c, k: CategoricalDiffusion(unet(d, c + k, k, time=True), num_classes=k, timesteps=4, steps=3),
+    "CIMD": cimd,
+    "CIMD ancestral": lambda d, c, k: cimd(d, c, k, ancestral=True),
+    "joint probabilistic U-Net": joint,
+    "joint probabilistic U-Net, independent levels": lambda d, c, k: joint(d, c, k, independent_levels=True),
     "MoSE": mose,
     "flow matching": matching,
     "flow matching unguided": lambda d, c, k: matching(d, c, k, guidance=0.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.distributions import Transform
 
 from monai_flowssn.flows.transforms import Affine, Coupling, Linear, Planar, Radial
 
-__all__ = ["GlowFlow", "LatentFlow", "PlanarFlow", "RadialFlow"]
+__all__ = ["GlowFlow", "LatentFlow", "NICEFlow", "PlanarFlow", "RadialFlow"]
 
 
 class LatentFlow(nn.Module, ABC):
@@ -114,6 +115,49 @@ class GlowFlow(LatentFlow):
             Linear(matrix.tril(-1), diagonal, matrix.triu(1)),
             Coupling(condition, n // 2, first_kept=index % 2 == 0),
         ]
+
+
+class NICEFlow(nn.Module):
+    """Additive couplings, then a scale of each element (NICE, Dinh et al. 2015, arXiv 1410.8516, sec. 3), without context.
+
+    The couplings change the halves of the vector in turn, even and odd elements in the public code of the Joint Probabilistic
+    U-Net, which differs by the names of the elements. Couplings keep volumes: log |det| is the sum of the log-scales. They begin
+    at 0, as does each coupling: the flow starts as the identity.
+
+    Args:
+        latent_dim: L, at least 2.
+        steps: number of couplings.
+        hidden: width of their networks.
+
+    Example:
+        >>> [type(transform).__name__ for transform in NICEFlow(8, steps=2)()]
+        ['Coupling', 'Coupling', 'Affine']
+    """
+
+    def __init__(self, latent_dim: int, *, steps: int = 4, hidden: int = 30) -> None:
+        super().__init__()
+        if latent_dim < 2 or steps < 1:
+            raise ValueError(f"latent_dim is {latent_dim}, steps {steps}; they must be at least 2 and at least 1.")
+        self.half = latent_dim // 2
+        sizes = [(self.half, latent_dim - self.half), (latent_dim - self.half, self.half)]
+        self.shifts = nn.ModuleList(_mlp(*sizes[i % 2], hidden) for i in range(steps))
+        for shift in self.shifts:
+            nn.init.zeros_(shift[-1].weight)
+            nn.init.zeros_(shift[-1].bias)
+        self.log_scale = nn.Parameter(torch.zeros(1, latent_dim))
+
+    def forward(self) -> list[Transform]:
+        """Return the transforms, in the order of application."""
+
+        def condition(shift: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+            def of(kept: Tensor) -> tuple[Tensor, Tensor]:
+                moved = shift(kept)
+                return torch.zeros_like(moved), moved
+
+            return of
+
+        couplings = [Coupling(condition(s), self.half, first_kept=i % 2 == 0) for i, s in enumerate(self.shifts)]
+        return [*couplings, Affine(self.log_scale, torch.zeros_like(self.log_scale))]
 
 
 def _bounded(parameter: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Networks that segmenters are built from."""
 
+from monai_flowssn.networks.dense_nets import JointDecoder, VectorLadder
 from monai_flowssn.networks.latent_head import LatentHead, ModulatedHead
 from monai_flowssn.networks.made import ConstantMaps, MaskedLinear
 from monai_flowssn.networks.phiseg_nets import GaussianLadder, LadderDecoder
@@ -11,6 +12,7 @@ __all__ = [
     "ConstantMaps",
     "GaussianEncoder",
     "GaussianLadder",
+    "JointDecoder",
     "LadderDecoder",
     "LatentHead",
     "MaskedLinear",
@@ -18,5 +20,6 @@ __all__ = [
     "PlainUNet",
     "StreamlinedUNet",
     "StripTransformer",
+    "VectorLadder",
     "time_embedding",
 ]

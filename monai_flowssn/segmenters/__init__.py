@@ -3,8 +3,10 @@
 from monai_flowssn.segmenters.autoregressive import AutoregressiveFlowSSN, DualFlowSSN
 from monai_flowssn.segmenters.base import StochasticSegmenter, pick_rater
 from monai_flowssn.segmenters.ccdm import CategoricalDiffusion
+from monai_flowssn.segmenters.cimd import AmbiguousDiffusion
 from monai_flowssn.segmenters.continuous import ContinuousFlowSSN
 from monai_flowssn.segmenters.flow_matching import FlowMatching
+from monai_flowssn.segmenters.joint_prob_unet import JointProbabilisticUNet
 from monai_flowssn.segmenters.monte_carlo import MonteCarloSegmenter
 from monai_flowssn.segmenters.mose import MixtureOfStochasticExperts
 from monai_flowssn.segmenters.phiseg import PHiSeg
@@ -15,12 +17,14 @@ from monai_flowssn.segmenters.unet import DeterministicUNet
 
 __all__ = [
     "SSN",
+    "AmbiguousDiffusion",
     "AutoregressiveFlowSSN",
     "CategoricalDiffusion",
     "ContinuousFlowSSN",
     "DeterministicUNet",
     "DualFlowSSN",
     "FlowMatching",
+    "JointProbabilisticUNet",
     "MixtureOfStochasticExperts",
     "MonteCarloSegmenter",
     "PHiSeg",
