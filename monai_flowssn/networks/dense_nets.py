@@ -44,7 +44,7 @@ class VectorLadder(nn.Module):
 
     .. math:: p(z_1, \dots, z_L | x) = p(z_L | x) \prod_{l < L} p(z_l | x, z_{l+1})
 
-    as in the Joint Probabilistic U-Net (Zhang et al. 2022, doi 10.1145/3503161.3548083). :math:`z_1` is of the finest level. The
+    as in the Joint Probabilistic U-Net (Zhang et al. 2022, doi 10.1145/3503161.3548115). :math:`z_1` is of the finest level. The
     encoder, a dense block a level with average pooling in between, sees the input alone. The mean and the log standard deviation
     of a level are the average over all positions of what two units make of the features of the next coarser level with its vector
     tiled over them; those of the coarsest, of its own features.

@@ -18,7 +18,7 @@ __all__ = ["JointProbabilisticUNet"]
 
 
 class JointProbabilisticUNet(StochasticSegmenter):
-    r"""Joint Probabilistic U-Net (Zhang et al. 2022, doi 10.1145/3503161.3548083).
+    r"""Joint Probabilistic U-Net (Zhang et al. 2022, doi 10.1145/3503161.3548115).
 
     A hierarchy of latent vectors :math:`z_1, \dots, z_L`, from which one decoder makes the image again and another, with the
     features of the first and of the image, the mask. An invertible flow at every level makes both the prior and the posterior
