@@ -1,6 +1,7 @@
 """Every method with tiny networks. A new method joins by one entry in METHODS: (spatial_dims, C, K) -> a tiny segmenter."""
 
 import torch
+from monai.networks.nets import FullyConnectedNet
 
 from monai_flowssn.flows import GlowFlow, PlanarFlow, RadialFlow
 from monai_flowssn.networks import (
@@ -12,11 +13,13 @@ from monai_flowssn.networks import (
     MaskedLinear,
     ModulatedHead,
     PlainUNet,
+    PromptDecoder,
     StreamlinedUNet,
     StripTransformer,
     VectorLadder,
 )
 from monai_flowssn.segmenters import (
+    P2SAM,
     SSN,
     AmbiguousDiffusion,
     AutoregressiveFlowSSN,
@@ -29,6 +32,7 @@ from monai_flowssn.segmenters import (
     MixtureOfStochasticExperts,
     PHiSeg,
     ProbabilisticUNet,
+    TransportedP2SAM,
 )
 
 B, N = 2, 3
@@ -113,6 +117,16 @@ def mose(d, c, k):
     return MixtureOfStochasticExperts(features, gate, head=head, num_classes=k, experts=3, samples=2)
 
 
+def p2sam(kind, d, c, k, **options):
+    parts = {
+        "prior": GaussianEncoder(d, c, 6, channels=(4, 8), convs=1),
+        "latent_dim": 3,
+        "prompt": FullyConnectedNet(3, 4, [8], act="relu"),
+    }
+    decoder = PromptDecoder(d, 4, 3 * (1 if k == 2 else k), width=4)
+    return kind(plain(d, c, None), decoder, num_classes=k, num_masks=3, **parts, **options)
+
+
 METHODS = {
     "autoregressive affine": autoregressive,
     "autoregressive gated": lambda d, c, k: autoregressive(d, c, k, kind="gated", entropy_weight=0.1),
@@ -137,6 +151,8 @@ METHODS = {
     "joint probabilistic U-Net": joint,
     "joint probabilistic U-Net, independent levels": lambda d, c, k: joint(d, c, k, independent_levels=True),
     "MoSE": mose,
+    "P2SAM": lambda d, c, k: p2sam(P2SAM, d, c, k, skip_empty=True),
+    "P2SAM transported": lambda d, c, k: p2sam(TransportedP2SAM, d, c, k, samples=3),
     "flow matching": matching,
     "flow matching unguided": lambda d, c, k: matching(d, c, k, guidance=0.0),
     "continuous markov": lambda d, c, k: continuous(unet(d, c, k), flow(d, k, k), k, velocity="markov"),

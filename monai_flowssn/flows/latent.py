@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -138,26 +138,25 @@ class NICEFlow(nn.Module):
         super().__init__()
         if latent_dim < 2 or steps < 1:
             raise ValueError(f"latent_dim is {latent_dim}, steps {steps}; they must be at least 2 and at least 1.")
-        self.half = latent_dim // 2
-        sizes = [(self.half, latent_dim - self.half), (latent_dim - self.half, self.half)]
-        self.shifts = nn.ModuleList(_mlp(*sizes[i % 2], hidden) for i in range(steps))
-        for shift in self.shifts:
-            nn.init.zeros_(shift[-1].weight)
-            nn.init.zeros_(shift[-1].bias)
+        self.cut = latent_dim // 2
+        sizes = [(self.cut, latent_dim - self.cut), (latent_dim - self.cut, self.cut)]
+        shifts = [_mlp(*sizes[i % 2], hidden) for i in range(steps)]
+        for parameter in (p for shift in shifts for p in shift[-1].parameters()):
+            nn.init.zeros_(parameter)
+        self.shifts = nn.ModuleList(shifts)
         self.log_scale = nn.Parameter(torch.zeros(1, latent_dim))
 
     def forward(self) -> list[Transform]:
         """Return the transforms, in the order of application."""
-
-        def condition(shift: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-            def of(kept: Tensor) -> tuple[Tensor, Tensor]:
-                moved = shift(kept)
-                return torch.zeros_like(moved), moved
-
-            return of
-
-        couplings = [Coupling(condition(s), self.half, first_kept=i % 2 == 0) for i, s in enumerate(self.shifts)]
+        couplings = [
+            Coupling(partial(_additive, shift), self.cut, first_kept=i % 2 == 0) for i, shift in enumerate(self.shifts)
+        ]
         return [*couplings, Affine(self.log_scale, torch.zeros_like(self.log_scale))]
+
+
+def _additive(shift: nn.Module, kept: Tensor) -> tuple[Tensor, Tensor]:
+    moved = shift(kept)
+    return torch.zeros_like(moved), moved
 
 
 def _bounded(parameter: Tensor) -> Tensor:

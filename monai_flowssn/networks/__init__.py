@@ -5,6 +5,7 @@ from monai_flowssn.networks.latent_head import LatentHead, ModulatedHead
 from monai_flowssn.networks.made import ConstantMaps, MaskedLinear
 from monai_flowssn.networks.phiseg_nets import GaussianLadder, LadderDecoder
 from monai_flowssn.networks.plain_unet import GaussianEncoder, PlainUNet
+from monai_flowssn.networks.prompt_decoder import PromptDecoder
 from monai_flowssn.networks.strip_transformer import StripTransformer
 from monai_flowssn.networks.unet import StreamlinedUNet, time_embedding
 
@@ -18,6 +19,7 @@ __all__ = [
     "MaskedLinear",
     "ModulatedHead",
     "PlainUNet",
+    "PromptDecoder",
     "StreamlinedUNet",
     "StripTransformer",
     "VectorLadder",

@@ -87,14 +87,12 @@ class VectorLadder(nn.Module):
         self.top = nn.Sequential(_unit(spatial_dims, top, top // 2), _unit(spatial_dims, top // 2, top))
         self.coarsest = _unit(spatial_dims, top, 2 * latent_dim, 1)
         self.below = nn.ModuleList(
-            nn.Sequential(
-                _unit(spatial_dims, width + latent_dim, width), _unit(spatial_dims, width, 2 * latent_dim, 1)
-            )
+            nn.Sequential(_unit(spatial_dims, width + latent_dim, width), _unit(spatial_dims, width, 2 * latent_dim, 1))
             for width in channels[1:]
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the features (B, width, *S / 2^l) of x (B, in_channels, *S), the finest first, and refined ones of the coarsest."""
+        """Return the features (B, width, *S / 2^l) of x (B, in_channels, *S), the finest first, then refined coarsest ones."""
         check_divisible(x.shape[2:], 2 ** (self.levels - 1))
         x = self.stem(x)
         features: list[Tensor] = []
@@ -112,8 +110,8 @@ class VectorLadder(nn.Module):
 
         Args:
             features: what ``forward`` returns.
-            distribution: ``distribution(level, parameters)`` of z, for mean and log standard deviation (B, 2 * latent_dim); level 0
-                is the finest.
+            distribution: ``distribution(level, parameters)`` of z, for mean and log standard deviation (B, 2 * latent_dim);
+                level 0 is the finest.
             choose: ``choose(level, distribution) -> z`` (B, latent_dim).
 
         Returns:
@@ -190,9 +188,7 @@ class JointDecoder(nn.Module):
         super().__init__()
 
         def decoder(skips: bool) -> _VectorDecoder:
-            return _VectorDecoder(
-                spatial_dims, channels=channels, latent_dim=latent_dim, growth=growth, skips=skips
-            )
+            return _VectorDecoder(spatial_dims, channels=channels, latent_dim=latent_dim, growth=growth, skips=skips)
 
         conv = Conv[Conv.CONV, spatial_dims]
         self.image, self.mask = decoder(skips=False), decoder(skips=True)

@@ -9,6 +9,7 @@ from monai_flowssn.segmenters.flow_matching import FlowMatching
 from monai_flowssn.segmenters.joint_prob_unet import JointProbabilisticUNet
 from monai_flowssn.segmenters.monte_carlo import MonteCarloSegmenter
 from monai_flowssn.segmenters.mose import MixtureOfStochasticExperts
+from monai_flowssn.segmenters.p2sam import P2SAM, TransportedP2SAM
 from monai_flowssn.segmenters.phiseg import PHiSeg
 from monai_flowssn.segmenters.prob_unet import ProbabilisticUNet
 from monai_flowssn.segmenters.reflow import ReflowSSN
@@ -16,6 +17,7 @@ from monai_flowssn.segmenters.ssn import SSN
 from monai_flowssn.segmenters.unet import DeterministicUNet
 
 __all__ = [
+    "P2SAM",
     "SSN",
     "AmbiguousDiffusion",
     "AutoregressiveFlowSSN",
@@ -31,5 +33,6 @@ __all__ = [
     "ProbabilisticUNet",
     "ReflowSSN",
     "StochasticSegmenter",
+    "TransportedP2SAM",
     "pick_rater",
 ]

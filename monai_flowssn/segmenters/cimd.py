@@ -38,9 +38,14 @@ def linear_schedule(timesteps: int) -> Tensor:
 def reverse_gaussian(x_0: Tensor, x_t: Tensor, log_s: Tensor, log_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r"""Return the mean of :math:`q(x_s | x_t, x_0)` for any s < t and the two ends of the range of a learnt log-variance.
 
-    With :math:`\beta = 1 - \bar\alpha_t / \bar\alpha_s`, the mean is :math:`\frac{\sqrt{\bar\alpha_s} \beta}{1 - \bar\alpha_t} x_0 +
-    \frac{\sqrt{1 - \beta} (1 - \bar\alpha_s)}{1 - \bar\alpha_t} x_t` and the variance :math:`\tilde\beta = \beta \frac{1 -
-    \bar\alpha_s}{1 - \bar\alpha_t}` (Ho et al. 2020, arXiv 2006.11239, eq. 7); for s = t - 1 it is theirs.
+    With :math:`\beta = 1 - \bar\alpha_t / \bar\alpha_s`,
+
+    .. math:: \frac{\sqrt{\bar\alpha_s} \, \beta}{1 - \bar\alpha_t} x_0
+        + \frac{\sqrt{1 - \beta} \, (1 - \bar\alpha_s)}{1 - \bar\alpha_t} x_t, \quad
+        \tilde\beta = \beta \, \frac{1 - \bar\alpha_s}{1 - \bar\alpha_t}
+
+    are mean and variance, for s = t - 1 those of Ho et al. (2020, arXiv 2006.11239, eq. 7). A learnt log-variance lies between
+    :math:`\log \tilde\beta` and :math:`\log \beta`.
 
     Args:
         x_0: (B, M, *S).
@@ -71,10 +76,10 @@ class AmbiguousDiffusion(StochasticSegmenter):
     gradient passes through its mean. Draws use neither encoder, so that with ``beta`` = 0 this is ordinary diffusion, trained on
     the same random numbers.
 
-    Draws are those of DDIM (Song et al. 2021, arXiv 2010.02502, eq. 12 with sigma = 0), whose only noise is :math:`x_T`, and which
-    visits ``steps`` of the times from T down to 1, evenly spaced. ``ancestral`` is the published way, with new noise of the learnt
-    variance at every step and all 1000 of them. The draw is the last prediction of x_0; every one is clipped to [0, 1], in the
-    public code to [-1, 1], although masks are not negative.
+    Draws are those of DDIM (Song et al. 2021, arXiv 2010.02502, eq. 12 with sigma = 0), whose only noise is :math:`x_T`; they
+    visit ``steps`` of the times from T down to 1, evenly spaced. ``ancestral`` is the published way, with new noise of the
+    learnt variance at every step, and all 1000 of them. The draw is the last prediction of x_0; every one is clipped to [0, 1],
+    in the public code to [-1, 1], although masks are not negative.
 
     Args:
         net: ``net(x, t) -> (B, 2M, *S)``, the noise and the place of the variance, any module; x is (B, M + C, *S), the noised
@@ -112,8 +117,8 @@ class AmbiguousDiffusion(StochasticSegmenter):
         steps = timesteps if steps is None else steps
         if timesteps <= 20 or not 2 <= steps <= timesteps:
             raise ValueError(
-                f"timesteps is {timesteps}, steps {steps}; the schedule needs more than 20 times, and a draw visits the first and "
-                "the last of them at least, and none twice: pass timesteps > 20 and 2 <= steps <= timesteps."
+                f"timesteps is {timesteps}, steps {steps}; the schedule needs more than 20 times, and a draw visits the first "
+                "and the last of them at least, and none twice: pass timesteps > 20 and 2 <= steps <= timesteps."
             )
         if beta < 0:
             raise ValueError(f"beta is {beta}; the weight of the KL is at least 0.")
@@ -172,7 +177,7 @@ class AmbiguousDiffusion(StochasticSegmenter):
         return class_probabilities(self._predict_clean(x_t, image, times[-1])[0])
 
     def _predict(self, x_t: Tensor, image: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the predicted noise (B, M, *S) and the place of the variance, 0 for the lower end of its range, 1 for the upper."""
+        """Return the predicted noise (B, M, *S) and the place of the variance: 0 the lower end of its range, 1 the upper."""
         out = self.net(torch.cat([x_t, image], dim=1), t / self.timesteps).float()
         if out.shape[1] != 2 * self.channels:
             raise ValueError(

@@ -111,7 +111,9 @@ class JointProbabilisticUNet(StochasticSegmenter):
         latents, p = self.prior.descend(
             code,
             self.prior_distribution,
-            lambda level, each: _push(each, torch.zeros_like(noise[level]) if self.independent_levels else noise[level]),
+            lambda level, each: _push(
+                each, torch.zeros_like(noise[level]) if self.independent_levels else noise[level]
+            ),
         )
         if self.independent_levels:
             latents = [_push(each, part) for each, part in zip(p, noise)]

@@ -36,7 +36,7 @@ class Recorder(nn.Module):
 
 
 class Exact(nn.Module):
-    """The noise that x_t has on average where all pixels of an image are 1 with probability pi, else 0; variance in the middle."""
+    """The noise that x_t has on average where all pixels of an image are 1 with probability pi, else 0."""
 
     def __init__(self, pi, timesteps):
         super().__init__()
@@ -250,7 +250,10 @@ def test_an_ancestral_step_has_the_learnt_variance():
     beta = 1 - shares[T] / shares[1]
     tilde = beta * (1 - shares[1]) / (1 - shares[T])
     clean = (start / shares[T].sqrt()).clamp(0, 1)
-    mean = shares[1].sqrt() * beta / (1 - shares[T]) * clean + (1 - beta).sqrt() * (1 - shares[1]) / (1 - shares[T]) * start
+    mean = (
+        shares[1].sqrt() * beta / (1 - shares[T]) * clean
+        + (1 - beta).sqrt() * (1 - shares[1]) / (1 - shares[T]) * start
+    )
     expected = (0.75 * beta.log() + 0.25 * tilde.log()) / 2
     assert (after - mean).std().log().item() == pytest.approx(expected.item(), abs=0.03)
 

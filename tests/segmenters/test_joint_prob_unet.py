@@ -134,9 +134,7 @@ def test_independent_levels_are_drawn_from_the_walk_through_the_means():
     noise = [part[:, 0] for part in net.draw_noise(IMAGE, 1)]
     features = net.prior(IMAGE)
     _, gaussians = walk(net, [torch.zeros_like(part) for part in noise], features)
-    latents = [
-        backward(net.prior_flows[level], p.mean + p.stddev * noise[level]) for level, p in enumerate(gaussians)
-    ]
+    latents = [backward(net.prior_flows[level], p.mean + p.stddev * noise[level]) for level, p in enumerate(gaussians)]
     expected = net.decoder(latents, features)[1].softmax(dim=1)
     torch.testing.assert_close(net.sample(IMAGE, 1, tuple(part[:, None] for part in noise))[:, 0], expected)
 
@@ -180,16 +178,16 @@ def test_an_overflowing_log_deviation_is_clamped():
 
 def test_two_modes_are_learnt():
     """Half of the raters mark everything, half nothing: the draws must do the same, which no single map can."""
-    net = model(k=2, channels=(8, 8), beta=2.0).train()
+    net = model(k=2, channels=(8, 8), beta=2.0, flows=False).train()
     optimiser = torch.optim.Adam(net.parameters(), 5e-3)
     masks = torch.stack([torch.zeros(8, 8), torch.ones(8, 8)]).long().expand(8, 2, 8, 8)
-    image = torch.zeros(8, 1, 8, 8)
-    for _ in range(200):
+    image = torch.randn(8, 1, 8, 8)
+    for _ in range(150):
         optimiser.zero_grad()
         net.loss(image, masks)["loss"].backward()
         optimiser.step()
     with torch.no_grad():
-        draws = net.eval().sample(image[:1], 400)[0, :, 1].flatten(1)
+        draws = net.eval().sample(image[:4], 100)[:, :, 1].flatten(2).flatten(0, 1)
     share = (draws.mean(dim=1) > 0.5).float().mean().item()
     assert 0.3 < share < 0.7
     assert (draws.sub(0.5).abs() > 0.4).float().mean() > 0.6
