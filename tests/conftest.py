@@ -59,6 +59,7 @@ def tiny_options(tiny_lidc: Path, tmp_path: Path) -> dict:
         "plain_unet": {"channels": [4, 8], "convs": 1, "norm": None},
         "transformer": {"strip": [4, 4], "width": 8, "blocks": 1, "heads": 1, "dropout": 0.0},
         "dense_unet": {"channels": [4, 8], "growth": 4},
+        "prompt": {"latent_dim": 3, "hidden": [8]},
         "ladder": {"channels": [4, 8], "latent_levels": 2, "latent_channels": 2, "norm": "batch"},
         "likelihood_draws": 2,
         "capacity_steps": 1,
