@@ -6,6 +6,7 @@ from monai_flowssn.networks.made import ConstantMaps, MaskedLinear
 from monai_flowssn.networks.phiseg_nets import GaussianLadder, LadderDecoder
 from monai_flowssn.networks.plain_unet import GaussianEncoder, PlainUNet
 from monai_flowssn.networks.prompt_decoder import PromptDecoder
+from monai_flowssn.networks.sam import SAMDecoder, SAMEncoder
 from monai_flowssn.networks.strip_transformer import StripTransformer
 from monai_flowssn.networks.unet import StreamlinedUNet, time_embedding
 
@@ -20,6 +21,8 @@ __all__ = [
     "ModulatedHead",
     "PlainUNet",
     "PromptDecoder",
+    "SAMDecoder",
+    "SAMEncoder",
     "StreamlinedUNet",
     "StripTransformer",
     "VectorLadder",
