@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from monai.networks.layers.factories import Conv, Norm, Pool
@@ -12,6 +13,8 @@ from torch.distributions import Distribution
 from monai_flowssn.networks.shapes import check_divisible
 
 __all__ = ["JointDecoder", "VectorLadder"]
+
+D = TypeVar("D", bound=Distribution)
 
 
 def _unit(spatial_dims: int, inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
@@ -103,9 +106,9 @@ class VectorLadder(nn.Module):
     def descend(
         self,
         features: Sequence[Tensor],
-        distribution: Callable[[int, Tensor], Distribution],
-        choose: Callable[[int, Distribution], Tensor],
-    ) -> tuple[list[Tensor], list[Distribution]]:
+        distribution: Callable[[int, Tensor], D],
+        choose: Callable[[int, D], Tensor],
+    ) -> tuple[list[Tensor], list[D]]:
         """Walk from the coarsest latent to the finest.
 
         Args:
@@ -118,7 +121,7 @@ class VectorLadder(nn.Module):
             The chosen latents and their distributions, the finest first.
         """
         latents: list[Tensor] = []
-        distributions: list[Distribution] = []
+        distributions: list[D] = []
         for level in reversed(range(self.levels)):
             if latents:
                 coarser = features[level + 1]

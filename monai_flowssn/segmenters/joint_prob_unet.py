@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, TransformedDistribution
+from torch.distributions import TransformedDistribution
 from torch.nn import functional as F
 
 from monai_flowssn.flows import NICEFlow
@@ -136,9 +136,8 @@ class JointProbabilisticUNet(StochasticSegmenter):
         return image.float(), logits.float()
 
 
-def _push(distribution: Distribution, noise: Tensor) -> Tensor:
+def _push(distribution: TransformedDistribution, noise: Tensor) -> Tensor:
     """Return the draw (B, L) of a transformed Gaussian that standard normal noise (B, L) becomes."""
-    assert isinstance(distribution, TransformedDistribution)
     base = distribution.base_dist
     z = base.mean + base.stddev * noise
     with torch.autocast(noise.device.type, enabled=False):
