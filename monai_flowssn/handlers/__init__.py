@@ -2,10 +2,12 @@
 
 from monai_flowssn.handlers.best_checkpoint import BestCheckpoint, EarlyStop
 from monai_flowssn.handlers.bfloat16 import UnscaledBFloat16
+from monai_flowssn.handlers.budget import Budget
 from monai_flowssn.handlers.case_table import CaseTable
 from monai_flowssn.handlers.clip_gradient import ClipGradient
 from monai_flowssn.handlers.ema import WarmUpEMAHandler
 from monai_flowssn.handlers.epoch_seed import EpochSeed
+from monai_flowssn.handlers.finishing import Finishing, stage_schedule
 from monai_flowssn.handlers.fixed_options import FixedOptions
 from monai_flowssn.handlers.last_checkpoint import LastCheckpoint
 from monai_flowssn.handlers.last_validation import LastValidation
@@ -23,18 +25,19 @@ from monai_flowssn.handlers.mlflow_run import MLflowRunHandler
 from monai_flowssn.handlers.non_finite import StopOnNonFinite
 from monai_flowssn.handlers.sampling_time import SamplingTime
 from monai_flowssn.handlers.standard_metrics import standard_metrics
-from monai_flowssn.handlers.time_budget import TimeBudget
 from monai_flowssn.handlers.weights_loader import WeightsLoader
 
 __all__ = [
     "AverageIoUHandler",
     "BestCheckpoint",
+    "Budget",
     "CalibrationHandler",
     "CaseTable",
     "ClipGradient",
     "DiversityHandler",
     "EarlyStop",
     "EpochSeed",
+    "Finishing",
     "FixedOptions",
     "GEDHandler",
     "HMIoUHandler",
@@ -46,9 +49,9 @@ __all__ = [
     "RaterDiceHandler",
     "SamplingTime",
     "StopOnNonFinite",
-    "TimeBudget",
     "UnscaledBFloat16",
     "WarmUpEMAHandler",
     "WeightsLoader",
+    "stage_schedule",
     "standard_metrics",
 ]

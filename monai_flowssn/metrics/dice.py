@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from monai_flowssn.annotations import check_labels
 from monai_flowssn.metrics.iou import pairwise_iou
-from monai_flowssn.metrics.masks import (
-    check_labels,
-    check_raters,
-    check_same_grid,
-    majority_vote,
-    modal_label,
-)
+from monai_flowssn.metrics.masks import check_raters, check_same_grid, majority_vote, modal_label
 from monai_flowssn.options import check_option
 
 # What each kind does with two empty masks, in the papers that use it.

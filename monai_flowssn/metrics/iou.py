@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from monai_flowssn.metrics.masks import annotated_raters, check_labels, check_raters, check_same_grid
+from monai_flowssn.annotations import annotated_raters, check_labels
+from monai_flowssn.metrics.masks import check_raters, check_same_grid
 from monai_flowssn.options import check_option
 
 # IoU of two empty masks under each convention of the field.

@@ -3,61 +3,9 @@
 from __future__ import annotations
 
 import torch
-from monai.utils import convert_to_tensor
 from torch import Tensor
 
-
-def check_labels(maps: Tensor, name: str, num_classes: int, *, may_miss: bool = True) -> Tensor:
-    """Return label maps as a plain tensor, after checking their dimensions and ids.
-
-    Args:
-        maps: (B, M, *S), integers from -1 to K - 1 (floating point is accepted where every value is whole).
-        name: what to call them in an error.
-        num_classes: K.
-        may_miss: whether a map may be missing, that is -1.
-
-    Returns:
-        The same maps, (B, M, *S), without metadata.
-    """
-    maps = convert_to_tensor(maps, track_meta=False)
-    if maps.ndim < 3 or 0 in maps.shape:
-        raise ValueError(
-            f"{name} have shape {tuple(maps.shape)}, but must be non-empty (B, maps, *S): add the missing dimension."
-        )
-    if num_classes < 2:
-        raise ValueError(f"num_classes={num_classes} must be at least 2: the background counts as a class.")
-    if maps.is_floating_point() and not torch.equal(maps, maps.round()):
-        raise ValueError(f"{name} hold fractions or NaN, but must hold class ids: take the argmax or round them first.")
-    maps = maps.to(torch.uint8) if maps.dtype == torch.bool else maps
-    low, high = (int(v) for v in maps.aminmax())
-    if high >= num_classes:
-        raise ValueError(
-            f"{name} hold class id {high}, but ids must be below num_classes={num_classes}: raise num_classes or remap."
-        )
-    if low < (-1 if may_miss else 0):
-        rule = "only -1 (not annotated) may be negative" if may_miss else "draws are never missing, so none is negative"
-        raise ValueError(f"{name} hold class id {low}, but {rule}: remap the ids.")
-    return maps
-
-
-def annotated_raters(raters: Tensor) -> Tensor:
-    """Which raters annotated which case: those whose map is not -1 everywhere.
-
-    Args:
-        raters: (B, R, *S), integers.
-
-    Returns:
-        (B, R), boolean.
-    """
-    missing = raters.flatten(2) < 0
-    everywhere, somewhere = missing.all(-1), missing.any(-1)
-    if not torch.equal(everywhere, somewhere):
-        case, rater = (somewhere & ~everywhere).nonzero()[0].tolist()
-        raise ValueError(
-            f"rater {rater} of case {case} is -1 in a part of the map, but -1 means that the rater did not annotate the "
-            "case and must fill the whole map: give the unmarked pixels a class id."
-        )
-    return ~everywhere
+from monai_flowssn.annotations import annotated_raters, check_labels
 
 
 def check_raters(raters: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -67,11 +15,7 @@ def check_raters(raters: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
         The maps (B, R, *S) and which of them were annotated (B, R).
     """
     raters = check_labels(raters, "raters", num_classes)
-    annotated = annotated_raters(raters)
-    if not annotated.any(1).all():
-        case = int((~annotated.any(1)).nonzero()[0])
-        raise ValueError(f"all raters of case {case} are missing (-1), but one must be there: leave the case out.")
-    return raters, annotated
+    return raters, annotated_raters(raters, needed=True)
 
 
 def check_same_grid(a: Tensor, b: Tensor, names: str) -> None:

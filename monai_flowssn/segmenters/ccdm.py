@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import pick_rater
 from monai_flowssn.sampling.counter import categorical, draw_keys, uniform
-from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot
 
 __all__ = ["CategoricalDiffusion", "cosine_schedule", "log_reverse", "training_times"]
 
@@ -98,6 +99,7 @@ class CategoricalDiffusion(StochasticSegmenter):
     """
 
     step_network = "net"
+    differentiable = False
     alpha_bar: Tensor
 
     def __init__(self, net: nn.Module, *, num_classes: int = 2, timesteps: int = 250, steps: int | None = None) -> None:

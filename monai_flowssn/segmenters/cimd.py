@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import pick_rater
 from monai_flowssn.sampling.counter import draw_keys, normal
-from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, as_column
 from monai_flowssn.segmenters.ccdm import training_times
 from monai_flowssn.segmenters.flow_matching import class_probabilities, mask_channels
 from monai_flowssn.segmenters.prob_unet import diagonal_gaussian

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.distributions import TransformedDistribution
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import pick_rater
 from monai_flowssn.flows import NICEFlow
 from monai_flowssn.networks.dense_nets import JointDecoder, VectorLadder
-from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot
 from monai_flowssn.segmenters.prob_unet import diagonal_gaussian
 
 __all__ = ["JointProbabilisticUNet"]

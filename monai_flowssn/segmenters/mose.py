@@ -11,9 +11,10 @@ from scipy.sparse import identity, kron
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import rater_weights
 from monai_flowssn.networks import LatentHead
 from monai_flowssn.sampling.counter import categorical
-from monai_flowssn.segmenters.base import StochasticSegmenter, rater_weights, repeat_rows
+from monai_flowssn.segmenters.base import StochasticSegmenter, repeat_rows
 
 __all__ = ["MixtureOfStochasticExperts", "soft_iou_cost", "transport_plan"]
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, TransformedDistribution, kl_divergence
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import pick_rater
 from monai_flowssn.networks import LatentHead
-from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot
 
 __all__ = ["ProbabilisticUNet", "diagonal_gaussian"]
 

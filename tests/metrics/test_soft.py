@@ -116,7 +116,7 @@ def test_bad_input(compute, soft):
         compute(pred[..., :4], raters)
     with pytest.raises(ValueError, match="class id 2"):
         compute(pred[:, :, :2] / 2, raters)
-    with pytest.raises(ValueError, match="all raters of case 0 are missing"):
+    with pytest.raises(ValueError, match="case 0 of the batch: none of the"):
         compute(pred, torch.full_like(raters, -1))
 
 
