@@ -11,10 +11,10 @@ import torch
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-__all__ = ["MISSING", "annotated_raters", "check_labels", "check_masks", "pick_rater", "rater_weights"]
+__all__ = ["MISSING", "annotated_raters", "check_labels", "check_masks", "comparable", "pick_rater", "rater_weights"]
 
 MISSING = -1
-#: What PyTorch cannot compare, or could not hold -1 beside, in a type that can.
+#: Types that PyTorch cannot compare, and such as can hold their values.
 _WIDER = {torch.bool: torch.uint8, torch.uint16: torch.int32, torch.uint32: torch.int64}
 
 
@@ -103,6 +103,11 @@ def pick_rater(masks: Tensor, n: int = 1) -> Tensor:
     return masks[torch.arange(len(masks), device=masks.device)[:, None], chosen]
 
 
+def comparable(maps: Tensor) -> Tensor:
+    """Return label maps of any shape and type in one that PyTorch compares: uint16 as int32, for example."""
+    return maps.to(_WIDER.get(maps.dtype, maps.dtype))
+
+
 def check_labels(maps: Tensor, name: str, num_classes: int, *, may_miss: bool = True) -> Tensor:
     """Return label maps as a plain tensor, after checking their dimensions and ids.
 
@@ -128,7 +133,7 @@ def check_labels(maps: Tensor, name: str, num_classes: int, *, may_miss: bool = 
         raise ValueError(f"num_classes={num_classes} must be at least 2: the background counts as a class.")
     if maps.is_floating_point() and not torch.equal(maps, maps.round()):
         raise ValueError(f"{name} hold fractions or NaN, but must hold class ids: take the argmax or round them first.")
-    maps = maps.to(_WIDER.get(maps.dtype, maps.dtype))
+    maps = comparable(maps)
     low, high = (int(v) for v in maps.aminmax())
     if high >= num_classes:
         raise ValueError(

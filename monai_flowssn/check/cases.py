@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,12 @@ def read(entry: Entry) -> dict[Any, Any]:
         ValueError: if a file does not load, or a mask does not lie on its image.
     """
     item: dict[Any, Any] = {"image": entry.image, "case": entry.case}
-    return LoadCased()({**item, "label": list(entry.labels)} if any(entry.labels) else item)
+    return _reader()({**item, "label": list(entry.labels)} if any(entry.labels) else item)
+
+
+@lru_cache(maxsize=1)
+def _reader() -> LoadCased:  # readers tell what decoders they lack, once each
+    return LoadCased()
 
 
 def describe(entry: Entry, item: Mapping[Any, Any]) -> Case:

@@ -57,8 +57,8 @@ def suggest(cases: Sequence[Case]) -> Options:
     extents = [case.extent for case in alike if case.extent]
     wanted = 1.5 * np.quantile(extents, 0.95, axis=0)
     whole = dims == 2 and bool((wanted >= 0.75 * size).all())
-    if whole:
-        wanted = size * min(1, LARGEST[dims] / size.max())
+    wanted = size if whole else wanted
+    wanted[:2] = wanted[:2].max()  # augmentation turns the plane
     return Options(
         channels=Counter(case.channels for case in cases).most_common(1)[0][0],
         num_classes=len(values),

@@ -13,6 +13,7 @@ import json
 import subprocess
 from pathlib import Path
 
+from monai_flowssn.cli.shipped import bundle
 from monai_flowssn.cli.workflows import command
 
 PASSES_OPTIONS = True
@@ -37,10 +38,17 @@ def run(arguments: argparse.Namespace) -> None:
     datalist.write_text(json.dumps({"test": [{"image": "series", "case": "maps"}]}), encoding="utf-8")
     # in place of the data of its training, one case; nothing else of the bundle changes
     data = {"_target_": "monai_flowssn.data.datalist", "_mode_": "callable", "path": str(datalist)}
-    inference = command(
-        "infer", arguments.bundle, [], ["--data_list", json.dumps(data), "--run_dir", str(folder), *arguments.options]
-    )
+    options = [
+        "--data_list",
+        json.dumps(data),
+        "--bundle_root",
+        str(bundle(arguments.bundle)),
+        "--output_dir",
+        str(folder),
+    ]
+    inference = command("infer", arguments.bundle, [], [*options, *arguments.options])
     if subprocess.run(inference, check=False).returncode:
         raise ValueError("the inference failed, as is said above.")
-    stored = store_files(arguments.address, write_objects(folder / "maps", read_series(series)))
-    print(f"{len(stored)} objects stored in study {arguments.study}")
+    (maps,) = folder.glob("**/maps_mean.nii.gz")
+    stored = store_files(arguments.address, write_objects(maps.parent, read_series(series)))
+    print(f"{len(stored)} objects stored in study {arguments.study}; maps in {maps.parent}")

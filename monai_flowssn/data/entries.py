@@ -35,7 +35,7 @@ def load_lists(path: Path) -> dict[str, list[Entry]]:
     for key, value in lists.items():
         if key not in LISTS.values() and isinstance(value, list):
             raise ValueError(
-                f"{path}: unknown list {key!r}{_meant(key, LISTS.values())}; lists are {[*LISTS.values()]}."
+                f"{path}: unknown list {key!r}{_meant(key, LISTS.values())}; rename it: lists are {[*LISTS.values()]}."
             )
     lists = {name: lists[name] for name in LISTS.values() if name in lists}
     whole = all(isinstance(each, list) and all(isinstance(entry, dict) for entry in each) for each in lists.values())
@@ -113,7 +113,7 @@ def case_of(entry: Entry, path: Path) -> str:
 def _check_entry(entry: Entry, place: str) -> None:
     for key in entry:
         if key not in KEYS and _nearest(key, KEYS):
-            raise ValueError(f"{place}: unknown key {key!r}{_meant(key, KEYS)}; keys are {list(KEYS)}.")
+            raise ValueError(f"{place}: unknown key {key!r}{_meant(key, KEYS)}; rename it: keys are {list(KEYS)}.")
     image, label = entry.get("image"), entry.get("label")
     images = image if isinstance(image, list) else [image]
     if not images or not all(isinstance(file, str) and file for file in images):
@@ -178,7 +178,7 @@ def _each_key_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _nearest(key: str, known: Iterable[str]) -> list[str]:
-    return get_close_matches(key.lower(), list(known), n=1, cutoff=0.75)
+    return get_close_matches(key.lower(), list(known), n=1, cutoff=0.8)
 
 
 def _meant(key: str, known: Iterable[str]) -> str:

@@ -145,6 +145,6 @@ def _existing(name: Any, path: Path, case: str) -> Any:
     file = path.parent / name
     if not file.exists():
         raise ValueError(
-            f"{path}: case '{case}' names {file}, which does not exist; paths are relative to the JSON's folder."
+            f"{path}: case '{case}' names {file}, which does not exist; correct the path, which is relative to the JSON's folder."
         )
     return str(file)

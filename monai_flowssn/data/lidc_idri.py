@@ -130,7 +130,7 @@ def _check_layout(file: h5py.File, path: Path, split: str) -> None:
     if len(images) != 3 or len(labels) != 4 or labels[:3] != images or uids != images[:1]:
         raise ValueError(
             f"{path}: group '{split}' has images {images}, labels {labels}, uids {uids}; "
-            "expected (n, H, W), (n, H, W, raters), (n,)."
+            "write them again as (n, H, W), (n, H, W, raters), (n,)."
         )
     if group["labels"].dtype.kind not in "biu":
         raise ValueError(f"{path}: labels are {group['labels'].dtype}; store class ids as integers.")
@@ -159,7 +159,9 @@ def _shift_of_floats(path: Path, _changed: int) -> float:
                 low, high = np.minimum(low, block.min()), np.maximum(high, block.max())  # these keep NaN
     shift = 0.5 if low < -slack else 0.0
     if not (low + shift >= -slack and high + shift <= 1 + slack):
-        raise ValueError(f"{path}: image values lie in [{low:g}, {high:g}]; expected [-0.5, 0.5], [0, 1], or uint8.")
+        raise ValueError(
+            f"{path}: image values lie in [{low:g}, {high:g}]; scale them to [-0.5, 0.5] or [0, 1], or store uint8."
+        )
     logger.info("%s: images lie in [%g, %g] and are read as [%g, %g].", path, low, high, -shift, 1 - shift)
     return shift
 

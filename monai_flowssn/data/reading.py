@@ -132,9 +132,7 @@ def _load(path: str, *, mask: bool = False) -> MetaTensor:
     finally:  # ITK's DICOM reader leaves the locale C, in which Python takes every text file for ASCII
         locale.setlocale(locale.LC_CTYPE, _CTYPE)
     if image.ndim not in (3, 4) or 0 in image.shape or image.is_complex():
-        raise ValueError(
-            f"{path} has shape {tuple(image.shape)} {image.dtype}; images and masks are real, in 2-D or 3-D."
-        )
+        raise ValueError(f"{path} has shape {tuple(image.shape)} {image.dtype}; save real numbers in 2-D or 3-D.")
     affine = whole_affine(image.affine)
     check_affine(affine, image.ndim - 1, path)
     meta = {"filename_or_obj": path, "original_channel_dim": 0, "spatial_shape": tuple(image.shape[1:]), PLACED: placed}

@@ -11,16 +11,7 @@ from monai_flowssn.handlers.finishing import Finishing, stage_schedule
 from monai_flowssn.handlers.fixed_options import FixedOptions
 from monai_flowssn.handlers.last_checkpoint import LastCheckpoint
 from monai_flowssn.handlers.last_validation import LastValidation
-from monai_flowssn.handlers.metrics import (
-    AverageIoUHandler,
-    CalibrationHandler,
-    DiversityHandler,
-    GEDHandler,
-    HMIoUHandler,
-    NCCHandler,
-    NLLHandler,
-    RaterDiceHandler,
-)
+from monai_flowssn.handlers.metrics import CaseMetricHandler, CompareOnce
 from monai_flowssn.handlers.mlflow_run import MLflowRunHandler
 from monai_flowssn.handlers.non_finite import StopOnNonFinite
 from monai_flowssn.handlers.sampling_time import SamplingTime
@@ -28,25 +19,19 @@ from monai_flowssn.handlers.standard_metrics import standard_metrics
 from monai_flowssn.handlers.weights_loader import WeightsLoader
 
 __all__ = [
-    "AverageIoUHandler",
     "BestCheckpoint",
     "Budget",
-    "CalibrationHandler",
+    "CaseMetricHandler",
     "CaseTable",
     "ClipGradient",
-    "DiversityHandler",
+    "CompareOnce",
     "EarlyStop",
     "EpochSeed",
     "Finishing",
     "FixedOptions",
-    "GEDHandler",
-    "HMIoUHandler",
     "LastCheckpoint",
     "LastValidation",
     "MLflowRunHandler",
-    "NCCHandler",
-    "NLLHandler",
-    "RaterDiceHandler",
     "SamplingTime",
     "StopOnNonFinite",
     "UnscaledBFloat16",

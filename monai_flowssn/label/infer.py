@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.transform.writer import Writer
-from monailabel.utils.others.generic import device_list, device_map, name_to_device
+from monailabel.utils.others.generic import device_list, device_map, name_to_device, remove_file
 
 from monai_flowssn.label.requests import check_option, refuse_config, refuse_path
 
@@ -64,12 +65,14 @@ class DrawInferTask(BundleInferTask):
         return self.on_device[device]
 
     def warm(self, device: str) -> None:
-        """Load the model, and draw once of an image of its training's size, so that the first answer is as fast as others."""
+        """Load the model, draw of an image of its training's size, and write: the first answer is then as fast as others."""
         channels, size = map(self.bundle_config.get_parsed_content, ("image_channels", "spatial_size"))
-        data = {**self.config(), "image": torch.zeros(channels, *size), "device": device}
+        data = {**self.config(), "image": torch.zeros(channels, *size), "device": device, "image_path": "none.nii.gz"}
         task = self.on(device)
         task.pre_transforms(data)  # gives the options to the config
         task.run_inferer(data, device=device)
+        path, _ = task.writer({**data, task.output_label_key: MetaTensor(torch.zeros(*size, dtype=torch.uint8))})
+        remove_file(path)
 
     def _get_network(self, device: Any, data: dict[str, Any] | None) -> Any:
         # as in the bundle's own workflows: MONAI Label builds `network_def`, which `network` puts into the fast layout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from monai_flowssn.annotations import annotated_raters, check_labels
@@ -25,6 +26,30 @@ def check_same_grid(a: Tensor, b: Tensor, names: str) -> None:
             f"{names} have shapes {tuple(a.shape)} and {tuple(b.shape)}, but must agree in B and in *S: "
             "resample one onto the grid of the other."
         )
+
+
+def draw_weights(weights: Tensor | None, draws: Tensor) -> Tensor:
+    """The probability of each draw: what was given, scaled to the sum 1, or 1 / N.
+
+    Args:
+        weights: (B, N), not negative; None where the draws are equally likely.
+        draws: (B, N, ...).
+
+    Returns:
+        (B, N), float32, on the device of the draws.
+    """
+    shape = draws.shape[:2]
+    if weights is None:
+        return torch.full(shape, 1 / shape[1], device=draws.device)
+    weights = convert_to_tensor(weights, track_meta=False).to(draws.device, torch.float32)
+    if weights.shape != shape:
+        raise ValueError(f"weights have shape {tuple(weights.shape)}, but must be (B, N) = {tuple(shape)}: one a draw.")
+    total = weights.sum(1, keepdim=True)
+    if not (weights >= 0).all() or not (total > 0).all() or not total.isfinite().all():
+        raise ValueError(
+            "weights must be finite, not negative and not all 0 in a case: they are probabilities of draws."
+        )
+    return weights / total
 
 
 def rater_frequencies(raters: Tensor, num_classes: int) -> Tensor:
@@ -56,25 +81,42 @@ def majority_vote(raters: Tensor, num_classes: int) -> Tensor:
     return torch.where(share > 0.5, label, 0)
 
 
-def modal_label(draws: Tensor, num_classes: int) -> Tensor:
-    """The most frequent class of each pixel over the draws (the lowest id on a tie).
+def plurality_vote(raters: Tensor, num_classes: int) -> Tensor:
+    """The class that most of the annotating raters chose, the lowest id on a tie; with two classes the majority.
 
     Args:
-        draws: (B, N, *S), integers.
+        raters: (B, R, *S), integers, -1 everywhere where a rater is missing.
         num_classes: K.
 
     Returns:
         (B, *S), integers.
     """
-    return _votes(draws, num_classes).max(1).indices
+    return rater_frequencies(raters, num_classes).max(1).indices
 
 
-def _votes(maps: Tensor, num_classes: int) -> Tensor:
-    """How many maps (B, M, *S) chose each class, (B, K, *S)."""
+def draw_frequencies(draws: Tensor, num_classes: int, weights: Tensor | None = None) -> Tensor:
+    """Per pixel, the share of the draws that chose each class.
+
+    Args:
+        draws: (B, N, *S), integers.
+        num_classes: K.
+        weights: (B, N), the probability of each draw; None where they are equally likely.
+
+    Returns:
+        (B, K, *S), float.
+    """
+    if weights is None:
+        return _votes(draws, num_classes) / draws.shape[1]
+    return _votes(draws, num_classes, draw_weights(weights, draws))
+
+
+def _votes(maps: Tensor, num_classes: int, weights: Tensor | None = None) -> Tensor:
+    """How many maps (B, M, *S), or what weight of them (B, M), chose each class, (B, K, *S)."""
     shape = (len(maps), num_classes, *maps.shape[2:])
-    votes = torch.zeros(shape, dtype=torch.int32, device=maps.device)
+    votes = torch.zeros(shape, dtype=torch.int32 if weights is None else weights.dtype, device=maps.device)
     # Map by map: several times faster than a reduction over M of all the comparisons, and in the memory of one map.
-    for labels in maps.unbind(1):
+    for m, labels in enumerate(maps.unbind(1)):
+        one = 1 if weights is None else weights[:, m].view(-1, *[1] * (maps.ndim - 2))
         for c in range(num_classes):
-            votes[:, c] += labels == c
+            votes[:, c] += (labels == c) * one
     return votes

@@ -34,7 +34,7 @@ class ProbabilisticUNet(StochasticSegmenter):
         posterior: ``posterior(image and one-hot mask (B, C + K, *S)) -> (B, 2L)``, or (B, 2L + context) with a flow.
         head: how z meets the features.
         num_classes: K, the background included.
-        beta: weight of the KL.
+        beta: weight of the KL: 1 in the papers, 10 in the public code of NF-PUNet, which sums over pixels as well.
         flow: ``flow(context) -> transforms`` of z, such as :class:`~monai_flowssn.flows.PlanarFlow`.
 
     Raises:

@@ -7,6 +7,7 @@ from monai_flowssn.transforms.dihedral import RandDihedrald
 from monai_flowssn.transforms.inverse import InvertDrawsd
 from monai_flowssn.transforms.loading import LoadCased
 from monai_flowssn.transforms.panel import SavePaneld, draw_panel
+from monai_flowssn.transforms.point import CropOnPointd, LocatePointd
 from monai_flowssn.transforms.raters import KeepRaterd, PadRatersd
 from monai_flowssn.transforms.saving import SaveMapsd
 from monai_flowssn.transforms.summary import SaveSummaryd
@@ -15,11 +16,13 @@ from monai_flowssn.transforms.uncertainty import DrawsToMapsd, collect_draws, en
 __all__ = [
     "AnswerViewerd",
     "CheckCased",
+    "CropOnPointd",
     "CropOnRatersd",
     "DrawsToMapsd",
     "InvertDrawsd",
     "KeepRaterd",
     "LoadCased",
+    "LocatePointd",
     "PadRatersd",
     "RandCropOnRatersd",
     "RandDihedrald",

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from torch import Tensor
 
-from monai_flowssn.annotations import MISSING, annotated_raters
+from monai_flowssn.annotations import MISSING, annotated_raters, comparable
 from monai_flowssn.data.cases import case_title
 from monai_flowssn.data.geometry import check_same_place, whole_affine
 
@@ -58,7 +58,7 @@ class CheckCased(Transform):
             self._check_range(image, name)
         if "label" in item:
             _check_grid(item["label"], item["image"], name)
-            ids = self._class_ids(item["label"].as_subclass(Tensor), name)
+            ids = self._class_ids(comparable(item["label"].as_subclass(Tensor)), name)
             annotated_raters(ids[None], needed=True, cases=[name])
             label, ids = item["label"], ids.to(self.dtype)
             item["label"] = MetaTensor(ids, meta=label.meta) if isinstance(label, MetaTensor) else ids
@@ -77,6 +77,10 @@ class CheckCased(Transform):
 
     def _class_ids(self, label: Tensor, name: str) -> Tensor:
         """Return label (R, *S) as class ids, after looking at every value in its own type."""
+        if not self.class_values and not label.is_floating_point() and label.numel():
+            low, high = label.aminmax()
+            if int(low) >= MISSING and int(high) < self.num_classes:
+                return label  # as nearly always, and without counting
         values, counts = _distinct(label)
         if self.class_values:
             return self._mapped(label, values, counts, name)
@@ -121,7 +125,7 @@ def _check_grid(label: Tensor, image: Tensor, name: str) -> None:
 
 def _distinct(label: Tensor) -> tuple[list[float], list[int]]:
     """Return the values of a label in order, NaN last, and how often it holds each."""
-    if not label.is_floating_point() and label.numel() and label.dtype != torch.bool:
+    if not label.is_floating_point() and label.numel():
         low, high = (int(value) for value in label.aminmax())
         if high - low < 2**12:  # many times faster than sorting
             counts = torch.bincount(label.int().flatten() - low)

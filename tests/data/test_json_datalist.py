@@ -344,7 +344,7 @@ def test_misspelt_lists_are_refused_and_other_facts_left_alone(tmp_path):
     content |= {"name": "ours", "labels": {"0": "background"}, "numTraining": 2}
     assert len(datalist(write_json(tmp_path, content), "train")) == 2
     content["holdout"] = []
-    with pytest.raises(ValueError, match="unknown list 'holdout'; lists are"):
+    with pytest.raises(ValueError, match="unknown list 'holdout'; rename it"):
         datalist(write_json(tmp_path, content), "train")
 
 

@@ -135,7 +135,7 @@ def test_sizes_that_are_no_sizes_are_refused(tmp_path):
     nibabel.save(image, tmp_path / "k.nii")
     with pytest.raises(ValueError, match="geometry in micron; write it again in mm"):
         read_image(tmp_path / "k.nii")
-    with pytest.raises(ValueError, match="images and masks are real, in 2-D or 3-D"):
+    with pytest.raises(ValueError, match="save real numbers in 2-D or 3-D"):
         read_image(nifti(tmp_path / "c.nii", MASK.astype(np.complex64)))
 
 

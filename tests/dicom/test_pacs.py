@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
+from monai.bundle import run
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
@@ -21,6 +23,7 @@ pytest.importorskip("dicomweb_client")
 
 from dicom_phantom import write_maps, write_phantom  # noqa: E402
 
+from monai_flowssn.cli import main  # noqa: E402
 from monai_flowssn.dicom.objects import write_objects  # noqa: E402
 from monai_flowssn.dicom.pacs import fetch_series, store_files  # noqa: E402
 from monai_flowssn.dicom.series import read_series  # noqa: E402
@@ -116,3 +119,26 @@ def test_a_study_of_two_series_asks_which(pacs: tuple[int, str], tmp_path: Path)
     assert len(read_series(fetch_series(address, study, tmp_path / "two", names[1]))) == 5
     with pytest.raises(ValueError, match="0 series of images"):
         fetch_series(address, "1.2.3", tmp_path / "three")
+
+
+def test_one_command_draws_a_study_and_stores_the_results(
+    pacs: tuple[int, str], tiny_options: dict, tmp_path: Path
+) -> None:
+    port, address = pacs
+    study = pydicom.uid.generate_uid()
+    write_phantom(tmp_path / "scanner", study=study)
+    send(tmp_path / "scanner", port)
+    bundle = ROOT / "bundles" / "ssn_segmentation"
+    run("training", config_file=str(bundle / "configs" / "train.yaml"), **tiny_options)  # it has to run, not to be good
+    made = {key: value for key, value in tiny_options.items() if key not in ("bundle_root", "dataset_dir")}
+    settings = [f"{key}={json.dumps(value)}" for key, value in {**made, "intensity_range": [-1000, 400]}.items()]
+    model = str(tmp_path / "models" / "model.pt")
+    main(["package", str(bundle), str(tmp_path / "tiny_segmentation"), "--model", model, "--set", *settings])
+    into = tmp_path / "answers"
+    main(["pacs", address, study, str(tmp_path / "tiny_segmentation"), "--into", str(into), "--draws", "2"])
+    found = requests.get(f"{address}/studies/{study}/series", timeout=20).json()
+    described = sorted(each["0008103E"]["Value"][0] for each in found if "0008103E" in each)
+    assert described == [f"monai_flowssn {name}" for name in ("draws", "entropy", "mutual information", "segmentation")]
+    draws = [pydicom.dcmread(path) for path in sorted(into.rglob("maps_draw_*.dcm"))]
+    assert len(draws) == 2
+    assert {str(each.StudyInstanceUID) for each in draws} == {study}

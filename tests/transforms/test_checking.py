@@ -1,18 +1,8 @@
 import pytest
 import torch
-from monai.data import MetaTensor
+from cases_in_memory import item, zeros
 
 from monai_flowssn.transforms.checking import CheckCased
-
-
-def item(label, image=None, **more):
-    label = torch.as_tensor(label)
-    image = torch.zeros(1, *label.shape[1:]) if image is None else image
-    return {"image": MetaTensor(image), "label": MetaTensor(label), "case": "c7", **more}
-
-
-def zeros(*shape, dtype=torch.float32):
-    return torch.zeros(shape, dtype=dtype)
 
 
 def test_a_good_case_gets_a_small_integer_label_and_keeps_its_meta():

@@ -1,21 +1,9 @@
 import numpy as np
 import pytest
-import torch
-from monai.data import MetaTensor
+from cases_in_memory import item, zeros
 from PIL import Image
 
 from monai_flowssn.transforms.loading import LoadCased
-
-
-def item(label, image=None, **more):
-    label = torch.as_tensor(label)
-    image = torch.zeros(1, *label.shape[1:]) if image is None else image
-    return {"image": MetaTensor(image), "label": MetaTensor(label), "case": "c7", **more}
-
-
-def zeros(*shape, dtype=torch.float32):
-    return torch.zeros(shape, dtype=dtype)
-
 
 ARRAY = np.random.default_rng(0).integers(0, 2, (5, 4), dtype=np.uint8) * 255
 

@@ -1,18 +1,9 @@
 import pytest
 import torch
+from cases_in_memory import item, zeros
 from monai.data import MetaTensor, list_data_collate
 
 from monai_flowssn.transforms.raters import KeepRaterd, PadRatersd
-
-
-def item(label, image=None, **more):
-    label = torch.as_tensor(label)
-    image = torch.zeros(1, *label.shape[1:]) if image is None else image
-    return {"image": MetaTensor(image), "label": MetaTensor(label), "case": "c7", **more}
-
-
-def zeros(*shape, dtype=torch.float32):
-    return torch.zeros(shape, dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16])
