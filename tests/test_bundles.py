@@ -57,8 +57,10 @@ def test_rendered_files_are_in_sync(tmp_path: Path) -> None:
 def test_metadata_and_network_verify(bundle: Path, tiny_options: dict) -> None:
     metadata = str(bundle / "configs" / "metadata.json")
     verify_metadata(meta_file=metadata, filepath=str(ROOT / "configs" / "metadata_schema.json"))
-    networks = ("backbone", "flow_network", "informed_flow", "plain_unet", "dense_unet", "ladder", "prompt")
-    tiny = {key: tiny_options[key] for key in networks}
+    tiny = {
+        key: tiny_options[key]
+        for key in ("backbone", "flow_network", "informed_flow", "plain_unet", "dense_unet", "ladder", "prompt")
+    }
     verify_net_in_out("network_def", meta_file=metadata, config_file=str(bundle / "configs" / "inference.yaml"), **tiny)
 
 
