@@ -56,6 +56,7 @@ def tiny_options(tiny_lidc: Path, tmp_path: Path) -> dict:
         "spatial_size": [16, 16],
         "backbone": {**network, "channels": [4, 8]},
         "flow_network": {**network, "channels": [4, 4]},
+        "informed_flow": {**network, "channels": [4, 4]},
         "plain_unet": {"channels": [4, 8], "convs": 1, "norm": None},
         "transformer": {"strip": [4, 4], "width": 8, "blocks": 1, "heads": 1, "dropout": 0.0},
         "ladder": {"channels": [4, 8], "latent_levels": 2, "latent_channels": 2, "norm": "batch"},

@@ -6,6 +6,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from PIL import Image
 
+from monai_flowssn.data.contract import check_loader
 from monai_flowssn.data.kvasir_seg import kvasir
 from monai_flowssn.data.splits import SPLITS
 
@@ -99,3 +100,7 @@ def test_the_config_makes_cases_for_a_network(root):
         item = Compose(parser.get_parsed_content(part))(item)
     assert item["image"].shape == item["label"].shape == (1, 16, 16)
     assert -1 <= item["image"].min() < item["image"].max() <= 1
+
+
+def test_the_contract_of_loaders(root):
+    check_loader(kvasir, root, size=32)

@@ -8,6 +8,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from PIL import Image
 
+from monai_flowssn.data.contract import check_loader
 from monai_flowssn.data.refuge_multirater import FOLDERS, TABLES, refuge
 from monai_flowssn.data.splits import SPLITS
 
@@ -180,3 +181,7 @@ def test_the_config_makes_cases_for_a_network(root):
     assert item["label"].shape == (7, 32, 32)
     assert set(item["label"].unique().tolist()) <= {0, 1, 2}
     assert -2 <= item["image"].min() < item["image"].max() <= 2
+
+
+def test_the_contract_of_loaders(root):
+    check_loader(refuge, root, size=32, structures=("disc", "cup"))
