@@ -57,7 +57,10 @@ def test_rendered_files_are_in_sync(tmp_path: Path) -> None:
 def test_metadata_and_network_verify(bundle: Path, tiny_options: dict) -> None:
     metadata = str(bundle / "configs" / "metadata.json")
     verify_metadata(meta_file=metadata, filepath=str(ROOT / "configs" / "metadata_schema.json"))
-    tiny = {key: tiny_options[key] for key in ("backbone", "flow_network", "informed_flow", "plain_unet", "ladder")}
+    tiny = {
+        key: tiny_options[key]
+        for key in ("backbone", "flow_network", "informed_flow", "plain_unet", "dense_unet", "ladder", "prompt")
+    }
     verify_net_in_out("network_def", meta_file=metadata, config_file=str(bundle / "configs" / "inference.yaml"), **tiny)
 
 
@@ -245,7 +248,7 @@ def test_laptop_profile_overlays_every_workflow(bundle: Path, tiny_options: dict
     for file in ("train", "evaluate", "inference"):
         flow = workflow(bundle, file, {"dataset_dir": tiny_options["dataset_dir"]}, "profiles/laptop.yaml")
         assert flow.parser.get_parsed_content("spatial_size") == [64, 64]
-        assert sum(parameter.numel() for parameter in flow.parser.get_parsed_content("network_def").parameters()) < 4e6
+        assert sum(parameter.numel() for parameter in flow.parser.get_parsed_content("network_def").parameters()) < 5e6
 
 
 VARIANTS = {  # a method file that no bundle is made of -> the bundle that it goes on
@@ -253,6 +256,7 @@ VARIANTS = {  # a method file that no bundle is made of -> the bundle that it go
     "flowssn_dual": "flowssn_autoregressive",
     "flowssn_fixed_prior": "flowssn_continuous",
     "nf_prob_unet_radial": "prob_unet",
+    "p2sam_transported": "p2sam",
     "ssn_plus_plus": "ssn",
 }
 
@@ -260,7 +264,7 @@ VARIANTS = {  # a method file that no bundle is made of -> the bundle that it go
 def test_every_method_file_is_in_a_bundle_or_a_variant() -> None:
     used = {name for bundle in BUNDLES for name in yaml.safe_load((bundle / "recipe.yaml").read_text())["methods"]}
     files = {path.stem for path in (ROOT / "configs" / "methods").glob("*.yaml")}
-    assert files == used | set(VARIANTS)
+    assert files == used | set(VARIANTS) | {"p2sam_sam"}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -269,9 +273,20 @@ def test_variants_train(variant: str, tiny_options: dict, tmp_path: Path) -> Non
     plain = workflow(bundle, "train", tiny_options).parser.get_parsed_content("network_def")
     flow = run(bundle, "train", tiny_options, f"methods/{variant}.yaml")
     network = flow.parser.get_parsed_content("network_def")
-    shapes, before = ({name: part.shape for name, part in net.state_dict().items()} for net in (network, plain))
-    assert shapes != before
+    kinds = [(type(net), {name: part.shape for name, part in net.state_dict().items()}) for net in (network, plain)]
+    assert kinds[0] != kinds[1]
     assert (tmp_path / "models" / "model.pt").is_file()
+
+
+def test_p2sam_takes_the_weights_of_a_sam_file(tiny_options: dict, tmp_path: Path) -> None:
+    sam = pytest.importorskip("segment_anything").build_sam_vit_b()
+    torch.save(sam.state_dict(), tmp_path / "sam.pth")
+    options = {**tiny_options, "sam_checkpoint": str(tmp_path / "sam.pth")}
+    flow = workflow(ROOT / "bundles" / "p2sam_segmentation", "train", options, "methods/p2sam_sam.yaml")
+    network = flow.parser.get_parsed_content("network_def").eval()
+    assert torch.equal(network.encoder.vit.neck[0].weight, sam.image_encoder.neck[0].weight)
+    assert torch.equal(network.decoder.upscaling[0].weight, sam.mask_decoder.output_upscaling[0].weight)
+    assert network.sample(torch.zeros(1, 1, 32, 32), 2).shape == (1, 2, 2, 32, 32)
 
 
 def test_training_on_one_rater(tiny_options: dict) -> None:

@@ -1,21 +1,27 @@
 """Every method with tiny networks. A new method joins by one entry in METHODS: (spatial_dims, C, K) -> a tiny segmenter."""
 
 import torch
+from monai.networks.nets import FullyConnectedNet
 
 from monai_flowssn.flows import GlowFlow, PlanarFlow, RadialFlow
 from monai_flowssn.networks import (
     GaussianEncoder,
     GaussianLadder,
+    JointDecoder,
     LadderDecoder,
     LatentHead,
     MaskedLinear,
     ModulatedHead,
     PlainUNet,
+    PromptDecoder,
     StreamlinedUNet,
     StripTransformer,
+    VectorLadder,
 )
 from monai_flowssn.segmenters import (
+    P2SAM,
     SSN,
+    AmbiguousDiffusion,
     AutoregressiveFlowSSN,
     CategoricalDiffusion,
     ContinuousFlowSSN,
@@ -23,9 +29,11 @@ from monai_flowssn.segmenters import (
     DualFlowSSN,
     FlowMatching,
     InformedFlowSSN,
+    JointProbabilisticUNet,
     MixtureOfStochasticExperts,
     PHiSeg,
     ProbabilisticUNet,
+    TransportedP2SAM,
 )
 
 B, N = 2, 3
@@ -94,10 +102,34 @@ def matching(d, c, k, **options):
     return FlowMatching(unet(d, channels + c, channels, time=True), num_classes=k, steps=2, **options)
 
 
+def cimd(d, c, k, **options):
+    m, levels = (1 if k == 2 else k), {"channels": (4, 8), "convs": 1}
+    prior, posterior = (GaussianEncoder(d, m + c, 6, **levels) for _ in range(2))
+    net = unet(d, m + c, 2 * m, time=True)
+    return AmbiguousDiffusion(net, prior, posterior=posterior, num_classes=k, timesteps=50, steps=3, **options)
+
+
+def joint(d, c, k, **options):
+    levels = {"channels": (4, 8), "latent_dim": 3, "growth": 4}
+    prior, posterior = VectorLadder(d, c, **levels), VectorLadder(d, c + k, **levels)
+    decoder = JointDecoder(d, c, k, **levels)
+    return JointProbabilisticUNet(prior, posterior, decoder=decoder, num_classes=k, flow_hidden=8, **options)
+
+
 def mose(d, c, k):
     features, gate = plain(d, c, None), GaussianEncoder(d, c, 3, channels=(4, 8), convs=1)
     head = ModulatedHead(d, 4, 1, k, width=8)
     return MixtureOfStochasticExperts(features, gate, head=head, num_classes=k, experts=3, samples=2)
+
+
+def p2sam(kind, d, c, k, **options):
+    parts = {
+        "prior": GaussianEncoder(d, c, 6, channels=(4, 8), convs=1),
+        "latent_dim": 3,
+        "prompt": FullyConnectedNet(3, 4, [8], act="relu"),
+    }
+    decoder = PromptDecoder(d, 4, 3 * (1 if k == 2 else k), width=4)
+    return kind(plain(d, c, None), decoder, num_classes=k, num_masks=3, **parts, **options)
 
 
 METHODS = {
@@ -119,7 +151,13 @@ METHODS = {
     "cFlow Glow": lambda d, c, k: prob_unet(d, c, k, GlowFlow, steps=4),
     "PHiSeg": phiseg,
     "CCDM": lambda d, c, k: CategoricalDiffusion(unet(d, c + k, k, time=True), num_classes=k, timesteps=4, steps=3),
+    "CIMD": cimd,
+    "CIMD ancestral": lambda d, c, k: cimd(d, c, k, ancestral=True),
+    "joint probabilistic U-Net": joint,
+    "joint probabilistic U-Net, independent levels": lambda d, c, k: joint(d, c, k, independent_levels=True),
     "MoSE": mose,
+    "P2SAM": lambda d, c, k: p2sam(P2SAM, d, c, k, skip_empty=True),
+    "P2SAM transported": lambda d, c, k: p2sam(TransportedP2SAM, d, c, k, samples=3),
     "flow matching": matching,
     "flow matching unguided": lambda d, c, k: matching(d, c, k, guidance=0.0),
     "continuous markov": lambda d, c, k: continuous(unet(d, c, k), flow(d, k, k), k, velocity="markov"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.distributions import Transform
 
 from monai_flowssn.flows.transforms import Affine, Coupling, Linear, Planar, Radial
 
-__all__ = ["GlowFlow", "LatentFlow", "PlanarFlow", "RadialFlow"]
+__all__ = ["GlowFlow", "LatentFlow", "NICEFlow", "PlanarFlow", "RadialFlow"]
 
 
 class LatentFlow(nn.Module, ABC):
@@ -114,6 +115,48 @@ class GlowFlow(LatentFlow):
             Linear(matrix.tril(-1), diagonal, matrix.triu(1)),
             Coupling(condition, n // 2, first_kept=index % 2 == 0),
         ]
+
+
+class NICEFlow(nn.Module):
+    """Additive couplings, then a scale of each element (NICE, Dinh et al. 2015, arXiv 1410.8516, sec. 3), without context.
+
+    The couplings change the halves of the vector in turn, even and odd elements in the public code of the Joint Probabilistic
+    U-Net, which differs by the names of the elements. Couplings keep volumes: log |det| is the sum of the log-scales. They begin
+    at 0, as does each coupling: the flow starts as the identity.
+
+    Args:
+        latent_dim: L, at least 2.
+        steps: number of couplings.
+        hidden: width of their networks.
+
+    Example:
+        >>> [type(transform).__name__ for transform in NICEFlow(8, steps=2)()]
+        ['Coupling', 'Coupling', 'Affine']
+    """
+
+    def __init__(self, latent_dim: int, *, steps: int = 4, hidden: int = 30) -> None:
+        super().__init__()
+        if latent_dim < 2 or steps < 1:
+            raise ValueError(f"latent_dim is {latent_dim}, steps {steps}; they must be at least 2 and at least 1.")
+        self.cut = latent_dim // 2
+        sizes = [(self.cut, latent_dim - self.cut), (latent_dim - self.cut, self.cut)]
+        shifts = [_mlp(*sizes[i % 2], hidden) for i in range(steps)]
+        for parameter in (p for shift in shifts for p in shift[-1].parameters()):
+            nn.init.zeros_(parameter)
+        self.shifts = nn.ModuleList(shifts)
+        self.log_scale = nn.Parameter(torch.zeros(1, latent_dim))
+
+    def forward(self) -> list[Transform]:
+        """Return the transforms, in the order of application."""
+        couplings = [
+            Coupling(partial(_additive, shift), self.cut, first_kept=i % 2 == 0) for i, shift in enumerate(self.shifts)
+        ]
+        return [*couplings, Affine(self.log_scale, torch.zeros_like(self.log_scale))]
+
+
+def _additive(shift: nn.Module, kept: Tensor) -> tuple[Tensor, Tensor]:
+    moved = shift(kept)
+    return torch.zeros_like(moved), moved
 
 
 def _bounded(parameter: Tensor) -> Tensor:

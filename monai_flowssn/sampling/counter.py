@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-__all__ = ["categorical", "draw_keys", "uniform"]
+__all__ = ["categorical", "draw_keys", "normal", "uniform"]
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
@@ -50,6 +52,18 @@ def uniform(keys: Tensor, counter: int) -> Tensor:
         z = z.bitwise_xor_(_shifted(z, bits)).mul_(_signed(factor))
     z.bitwise_xor_(_shifted(z, 31))
     return _shifted(z, 40).float() * 2.0**-24
+
+
+def normal(keys: Tensor, counter: int) -> Tensor:
+    """Return number ``counter`` of a stream of standard normal ones that each key starts (Box & Muller 1958).
+
+    It is made of the uniform numbers ``2 * counter`` and ``2 * counter + 1``. Arguments as of ``uniform``.
+
+    Returns:
+        The shape of the keys, float32, of magnitude 5.8 at most.
+    """
+    radius = (-2 * torch.log(1 - uniform(keys, 2 * counter))).sqrt()  # 1 - u is above 0
+    return radius * torch.cos(2 * math.pi * uniform(keys, 2 * counter + 1))
 
 
 def categorical(probabilities: Tensor, u: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from monai_flowssn.annotations import pick_rater
 from monai_flowssn.sampling.counter import categorical, draw_keys, uniform
 from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot
 
-__all__ = ["CategoricalDiffusion", "cosine_schedule", "late_cosine_schedule", "log_reverse"]
+__all__ = ["CategoricalDiffusion", "cosine_schedule", "late_cosine_schedule", "log_reverse", "training_times"]
 
 
 def cosine_schedule(timesteps: int) -> Tensor:
@@ -51,6 +51,13 @@ def late_cosine_schedule(timesteps: int) -> Tensor:
     times = torch.linspace(0, 1, timesteps + 1, dtype=torch.float64)[:-1]
     f = torch.cos((times + 0.008) / 1.008 * math.pi / 2) ** 2
     return torch.cat([torch.ones(1), f]).float()
+
+
+def training_times(image: Tensor, timesteps: int) -> Tensor:
+    """Return times (B,), each uniform over 1 .. T, and spread over the batch: early and late ones differ much in loss."""
+    b = len(image)
+    places = (torch.rand(1, device=image.device) + torch.arange(b, device=image.device) / b).remainder(1)
+    return (places * timesteps).long().clamp(max=timesteps - 1) + 1
 
 
 def log_reverse(x_t: Tensor, log_p0: Tensor, alpha_s: Tensor, alpha_t: Tensor) -> Tensor:
@@ -137,7 +144,7 @@ class CategoricalDiffusion(StochasticSegmenter):
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         mask = pick_rater(masks).squeeze(1)  # (B, *S)
         x_0 = self._one_hot(mask)
-        t = self._train_times(image)
+        t = training_times(image, self.timesteps)
         alpha_s, alpha_t = (as_column(self.alpha_bar[time], x_0) for time in (t - 1, t))
         noised = alpha_t * x_0 + (1 - alpha_t) / self.num_classes
         x_t = self._one_hot(categorical(noised, torch.rand(mask.shape, device=mask.device)))
@@ -163,12 +170,6 @@ class CategoricalDiffusion(StochasticSegmenter):
             log_p = log_reverse(x_t, log_p0, self.alpha_bar[s], self.alpha_bar[t])
             x_t = self._one_hot(categorical(log_p.exp(), uniform(keys, s)))
         return self._log_p0(x_t, image, keys.new_ones(len(image))).exp()
-
-    def _train_times(self, image: Tensor) -> Tensor:
-        """Return times (B,), each uniform over 1 .. T, and spread over the batch: early and late ones differ much in loss."""
-        b = len(image)
-        places = (torch.rand(1, device=image.device) + torch.arange(b, device=image.device) / b).remainder(1)
-        return (places * self.timesteps).long().clamp(max=self.timesteps - 1) + 1
 
     def _log_p0(self, x_t: Tensor, image: Tensor, t: Tensor) -> Tensor:
         logits = self.net(torch.cat([x_t, image], dim=1), t / self.timesteps).float()

@@ -11,7 +11,7 @@ from monai_flowssn.options import check_option
 from monai_flowssn.sampling import SOLVERS, time_grid
 from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot
 
-__all__ = ["FlowMatching"]
+__all__ = ["FlowMatching", "class_probabilities", "mask_channels", "nearest_probabilities"]
 
 
 class FlowMatching(StochasticSegmenter):
@@ -60,7 +60,7 @@ class FlowMatching(StochasticSegmenter):
         self.channels = 1 if num_classes == 2 else num_classes
 
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        y = self._scaled(pick_rater(masks).squeeze(1).long())  # (B, M, *S)
+        y = 2 * mask_channels(pick_rater(masks).squeeze(1), self.num_classes) - 1  # (B, M, *S)
         noise, t = torch.randn_like(y), torch.rand(len(y), device=y.device)
         kept = torch.rand(len(y), device=y.device) >= self.condition_dropout
         image = image * as_column(kept, image)
@@ -84,16 +84,7 @@ class FlowMatching(StochasticSegmenter):
             return torch.lerp(without, with_image, 1 + self.guidance)
 
         y = SOLVERS[self.solver](guided, start, time_grid(self.steps).to(start.device))
-        p = (y + 1) / 2
-        if self.channels == 1:
-            return torch.cat([1 - p.clamp(0, 1), p.clamp(0, 1)], dim=1)
-        return nearest_probabilities(p)
-
-    def _scaled(self, mask: Tensor) -> Tensor:
-        """Return the mask (B, *S) as M channels in {-1, 1}."""
-        if self.channels == 1:
-            return 2.0 * mask[:, None] - 1
-        return 2 * one_hot(mask, self.num_classes) - 1
+        return class_probabilities((y + 1) / 2)
 
     def _velocity(self, y: Tensor, t: Tensor, image: Tensor) -> Tensor:
         velocity = self.net(torch.cat([y, image], dim=1), t).float()
@@ -102,6 +93,19 @@ class FlowMatching(StochasticSegmenter):
                 f"the network has {velocity.shape[1]} outputs; {self.num_classes} classes need {self.channels}."
             )
         return velocity
+
+
+def mask_channels(mask: Tensor, num_classes: int) -> Tensor:
+    """Return the mask (B, *S) as M channels of zeros and ones: the foreground alone for two classes, else K, one-hot."""
+    return mask[:, None].float() if num_classes == 2 else one_hot(mask, num_classes)
+
+
+def class_probabilities(p: Tensor) -> Tensor:
+    """Return the probabilities (B, K, *S) that are nearest to p (B, M, *S), which has the channels of a mask."""
+    if p.shape[1] > 1:
+        return nearest_probabilities(p)
+    p = p.clamp(0, 1)
+    return torch.cat([1 - p, p], dim=1)
 
 
 def nearest_probabilities(p: Tensor) -> Tensor:

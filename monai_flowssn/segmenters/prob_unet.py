@@ -11,7 +11,7 @@ from monai_flowssn.annotations import pick_rater
 from monai_flowssn.networks import LatentHead
 from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot
 
-__all__ = ["ProbabilisticUNet"]
+__all__ = ["ProbabilisticUNet", "diagonal_gaussian"]
 
 
 class ProbabilisticUNet(StochasticSegmenter):
@@ -69,14 +69,14 @@ class ProbabilisticUNet(StochasticSegmenter):
 
     def prior_distribution(self, image: Tensor) -> Independent:
         """Return p(z | x) for image (B, C, *S)."""
-        return _gaussian(self.prior(image).float())
+        return diagonal_gaussian(self.prior(image).float())
 
     def posterior_distribution(self, image: Tensor, mask: Tensor) -> Distribution:
         """Return q(z | x, y) for image (B, C, *S) and mask (B, *S)."""
         y = one_hot(mask, self.num_classes).to(image.dtype)  # (B, K, *S)
         out = self.posterior(torch.cat([image, y], dim=1)).float()
         if self.flow is None:
-            return _gaussian(out)
+            return diagonal_gaussian(out)
         latent = 2 * self.head.latent_dim
         if out.shape[1] <= latent:
             raise ValueError(
@@ -84,7 +84,7 @@ class ProbabilisticUNet(StochasticSegmenter):
             )
         with torch.autocast(image.device.type, enabled=False):
             transforms = self.flow(out[:, latent:])
-        return TransformedDistribution(_gaussian(out[:, :latent]), transforms, validate_args=False)
+        return TransformedDistribution(diagonal_gaussian(out[:, :latent]), transforms, validate_args=False)
 
     def ambiguity(self, image: Tensor) -> Tensor:
         """Return the mean variance of the prior (B,): an ambiguity score without sampling (Valiuddin et al. 2021, app. E)."""
@@ -103,7 +103,7 @@ class ProbabilisticUNet(StochasticSegmenter):
         return self.head(projected, mean + deviation * noise[0]).float().softmax(dim=1)
 
 
-def _gaussian(parameters: Tensor) -> Independent:
+def diagonal_gaussian(parameters: Tensor) -> Independent:
     """Return N(mean, diag) for mean and log standard deviation (B, 2L), which is clamped: its overflow is a known failure."""
     mean, log_deviation = parameters.chunk(2, dim=1)
     return Independent(Normal(mean, log_deviation.clamp(-10, 10).exp(), validate_args=False), 1, validate_args=False)

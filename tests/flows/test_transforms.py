@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from torch.distributions import Independent, Normal, TransformedDistribution
+from torch.distributions import ComposeTransform, Independent, Normal, TransformedDistribution
 
-from monai_flowssn.flows import GlowFlow, PlanarFlow, RadialFlow
+from monai_flowssn.flows import GlowFlow, NICEFlow, PlanarFlow, RadialFlow
 from monai_flowssn.flows.transforms import Affine, Coupling, Linear, Planar, Radial
 
 L, B = 5, 4
@@ -147,3 +147,27 @@ def test_steps_and_latent_dim_are_checked():
     for options in ({"latent_dim": 1, "steps": 2}, {"latent_dim": 6, "steps": 0}):
         with pytest.raises(ValueError, match="at least 2 and at least 1"):
             PlanarFlow(options["latent_dim"], 8, steps=options["steps"])
+
+
+@pytest.mark.parametrize("latent_dim", [2, 5, 8])
+def test_nice_starts_as_the_identity_and_its_log_determinant_is_the_sum_of_its_log_scales(latent_dim):
+    flow, z = NICEFlow(latent_dim, steps=4, hidden=6), torch.randn(B, latent_dim)
+    whole = ComposeTransform(flow())
+    torch.testing.assert_close(whole(z), z)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    whole = ComposeTransform(flow())
+    y = whole(z)
+    assert (y - z).abs().amax(dim=0).min() > 0.01  # every element moves
+    torch.testing.assert_close(ComposeTransform(flow()).inv(y), z)
+    jacobian = torch.autograd.functional.jacobian(lambda z: ComposeTransform(flow())(z).sum(dim=0), z).movedim(1, 0)
+    expected = flow.log_scale.sum().expand(B)
+    torch.testing.assert_close(torch.linalg.slogdet(jacobian).logabsdet, expected)
+    torch.testing.assert_close(whole.log_abs_det_jacobian(z, y), expected)
+
+
+@pytest.mark.parametrize("options", [{"latent_dim": 1}, {"latent_dim": 4, "steps": 0}])
+def test_wrong_sizes_of_nice_are_refused(options):
+    with pytest.raises(ValueError, match="must be at least 2 and at least 1"):
+        NICEFlow(**options)

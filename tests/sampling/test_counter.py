@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
-from monai_flowssn.sampling.counter import categorical, draw_keys, uniform
+from monai_flowssn.sampling.counter import categorical, draw_keys, normal, uniform
 
 N = 20_000
 
@@ -122,3 +122,17 @@ def test_classes_of_maps():
         edges = probabilities[b, :, pixel[0], pixel[1]].tolist()
         expected = 0 if u[place] < edges[0] else 1 if u[place] < edges[0] + edges[1] else 2
         assert chosen[place] == expected
+
+
+def test_normal_numbers_are_normal_and_independent(any_keys):
+    first, second = normal(any_keys, 0), normal(any_keys, 1)
+    assert kstest(first, "norm").pvalue > 1e-3
+    assert abs((first * second).mean()) < 4 / N**0.5
+    assert abs(((first**2 - 1) * (second**2 - 1)).mean()) < 4 * 2 / N**0.5
+
+
+def test_normal_numbers_are_finite_at_both_ends_of_the_uniform_ones(monkeypatch):
+    monkeypatch.setattr("monai_flowssn.sampling.counter.uniform", lambda keys, counter: keys)
+    ends = normal(torch.tensor([0.0, 1 - 2**-24]), 0)
+    assert ends[0] == 0
+    assert ends[1].item() == pytest.approx(5.77, abs=0.01)
