@@ -1,6 +1,6 @@
 """Start a MONAI Label server on this machine, with every bundle in APP/model as a model.
 
-    monai-flowssn package ssn app/model/my_segmentation --model my_run/models/model.pt --overlay datalist laptop
+    monai-flowssn package ssn app/model/my_segmentation --model my_run/models/model.pt --overlay laptop my_data.yaml
     monai-flowssn label app STUDIES [--port 8000] [other options of `monailabel start_server`]
 
 STUDIES is a folder of images, or the address of a DICOMweb service. MONAI Label needs numpy < 2, so it has an environment of its
@@ -26,6 +26,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent
 PASSES_OPTIONS = True  # to monailabel
 MAIN = "from monai_flowssn.label.app import StochasticSegmentation  # noqa: F401\n"
+HERE = ("--host", "127.0.0.1", "--conf", "zoo_source", "ngc", "--conf", "sam2", "false")  # nothing is downloaded
 SAME = ("torch", "monai", "itk", "mlflow", "torchdiffeq", "pytorch-ignite")
 LABEL = ("monailabel==0.8.5", "pydicom<3", "pynetdicom<3", "dicomweb-client[gcp]<0.60")
 
@@ -49,24 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
     (app / "main.py").write_text(MAIN)
     environment = make(arguments.environment.resolve())
     remote = arguments.studies.startswith(("http://", "https://"))
-    command: list[str | Path] = [
-        "monailabel",
-        "start_server",
-        "--app",
-        app,
-        "--host",
-        "127.0.0.1",
-        "--conf",
-        "zoo_source",
-        "ngc",
-    ]
-    command += [
-        "--conf",
-        "sam2",
-        "false",
-        "--studies",
-        arguments.studies if remote else Path(arguments.studies).resolve(),
-    ]
+    studies = arguments.studies if remote else Path(arguments.studies).resolve()
+    command = ["monailabel", "start_server", "--app", app, "--studies", studies, *HERE]
     with tempfile.TemporaryDirectory(prefix="monai_flowssn-") as folder:  # what requests leave behind, however they end
         path = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
         server = subprocess.Popen([*command, *arguments.options], env={**os.environ, "PATH": path, "TMPDIR": folder})

@@ -1,7 +1,7 @@
 r"""Make a bundle of what was trained: one folder with its configs and weights, to share or to serve.
 
     monai-flowssn package ssn my_ssn_segmentation --model my_run/models/model.pt \
-        --overlay datalist laptop --set spatial_size="[96, 96]"
+        --overlay laptop my_data.yaml --set spatial_size="[96, 96]"
 
 The overlays and settings are those of the training. They become part of the configs, so that the folder is complete in itself.
 Its name should have "segmentation" in it, because MONAI Label goes by that. The weights are tried on the network before anything

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from monailabel.utils.sessions import Sessions
 
 from monai_flowssn import __version__
 from monai_flowssn.label.datastore import FolderOfStudies
-from monai_flowssn.label.infer import DrawInferTask, device_of
+from monai_flowssn.label.infer import DrawInferTask
 from monai_flowssn.label.lanes import Lanes
 from monai_flowssn.label.origin import OwnOrigin
 from monai_flowssn.label.raters import RaterTrainTask
@@ -91,10 +90,7 @@ class StochasticSegmentation(MONAILabelApp):
             for device in device_map().values():
                 logger.info("%s draws for the first time on %s", name, device)
                 task.warm(device)
-        limits: dict[str, Any] = {
-            key: kind(self.conf[key]) for key, kind in (("waiting", int), ("seconds", float)) if key in self.conf
-        }
-        prepare(app, self, Lanes(**limits))
+        prepare(app, Lanes(waiting=int(self.conf.get("waiting", 16)), seconds=float(self.conf.get("seconds", 600))))
         allowed = filter(None, self.conf.get("origins", "").split(","))
         names = {
             "infer": self._infers,
@@ -104,10 +100,6 @@ class StochasticSegmentation(MONAILabelApp):
             "activelearning": self._strategies,
         }
         app.middleware_stack = OwnOrigin(KnownNames(app.middleware_stack, names), allowed)
-
-    def device_of(self, params: Mapping[str, Any]) -> str:
-        """Return the device that a request names, or the first one."""
-        return device_of(params)
 
     def init_datastore(self) -> Datastore:
         """Return the studies; those of a folder stay in it."""

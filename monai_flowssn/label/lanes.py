@@ -42,7 +42,7 @@ class Lanes:
         seconds: how long a request may take, its waiting included.
     """
 
-    def __init__(self, *, waiting: int = 16, seconds: float = 600) -> None:
+    def __init__(self, *, waiting: int, seconds: float) -> None:
         self.waiting, self.seconds = waiting, seconds
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._count: Counter[str] = Counter()
@@ -89,6 +89,7 @@ class Lanes:
                 "the client is gone" if done else f"not done after {self.seconds:g} s; ask for fewer draws"
             )
         finally:
+            cancel.set()
             client.cancel()
             self._count[device] -= 1
             self._running.discard(cancel)

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, File, Form, HTTPException, Request, UploadFile
 from fastapi.background import BackgroundTasks
@@ -17,6 +17,7 @@ from monailabel.endpoints.user.auth import RBAC
 from monailabel.utils.async_tasks import utils as tasks
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from monai_flowssn.label.infer import device_of
 from monai_flowssn.label.lanes import BusyError, Lanes, StoppedError, stop_if_cancelled
 from monai_flowssn.label.requests import refuse_config
 
@@ -24,13 +25,6 @@ __all__ = ["KnownNames", "prepare"]
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 END = 2.5  # seconds from a signal to the end of what would not end by itself
-
-
-class App(Protocol):
-    """What of our app the server asks for."""
-
-    def device_of(self, params: Mapping[str, Any]) -> str:
-        """Return the device that a request names, or the first one."""
 
 
 class KnownNames:
@@ -57,24 +51,22 @@ class KnownNames:
         await self.app(scope, receive, send)
 
 
-def prepare(server: FastAPI, app: App, lanes: Lanes) -> None:
-    """Let a running server draw in lanes, and end within seconds of a signal.
+def prepare(server: FastAPI, lanes: Lanes) -> None:
+    """Let MONAI Label's server, which runs already, draw in lanes, and end within seconds of a signal.
 
     Args:
         server: MONAI Label's.
-        app: ours.
         lanes: where it draws.
     """
     register_module_forward_pre_hook(stop_if_cancelled)
-    server.include_router(_drawing(app, lanes), prefix=settings.MONAI_LABEL_API_STR)
+    server.include_router(_drawing(lanes), prefix=settings.MONAI_LABEL_API_STR)
     server.router.routes.insert(0, server.router.routes.pop())  # before the route of the same path
     for number in (signal.SIGTERM, signal.SIGINT):
         _end_on(number, lanes)
 
 
-def _drawing(app: App, lanes: Lanes) -> APIRouter:
+def _drawing(lanes: Lanes) -> APIRouter:
     router = APIRouter()
-
     may = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
 
     @router.post("/infer/{model}", dependencies=[may], include_in_schema=False)
@@ -98,7 +90,7 @@ def _drawing(app: App, lanes: Lanes) -> APIRouter:
         try:
             if not (image or session_id or file):
                 raise ValueError("there is no image; give the name of a study, a session, or a file.")
-            device = app.device_of(_parsed(params))
+            device = device_of(_parsed(params))
             arguments = (background_tasks, model, image, session_id, params, file, label, output)
             return await lanes.run(device, lambda: run_inference(*arguments), gone)
         except BaseException as error:

@@ -40,7 +40,7 @@ def test_one_at_a_time_on_a_device() -> None:
             active -= 1
 
     async def everything() -> None:
-        lanes = Lanes()
+        lanes = Lanes(waiting=16, seconds=60)
         await asyncio.gather(*(lanes.run("cpu", action, never) for _ in range(8)))
 
     asyncio.run(everything())
@@ -51,7 +51,7 @@ def test_two_devices_at_once() -> None:
     together = threading.Barrier(2, timeout=10)
 
     async def everything() -> None:
-        lanes = Lanes()
+        lanes = Lanes(waiting=16, seconds=60)
         await asyncio.gather(*(lanes.run(device, together.wait, never) for device in ("cuda:0", "cuda:1")))
 
     asyncio.run(everything())
@@ -59,7 +59,7 @@ def test_two_devices_at_once() -> None:
 
 def test_the_loop_goes_on_and_the_queue_is_bounded() -> None:
     async def everything() -> None:
-        lanes, release = Lanes(waiting=2), threading.Event()
+        lanes, release = Lanes(waiting=2, seconds=60), threading.Event()
         tasks = [asyncio.ensure_future(lanes.run("cpu", wait_for(release), never)) for _ in range(3)]
         await asyncio.sleep(0.05)  # the loop is free while one draws
         with pytest.raises(BusyError, match="3 requests are before this one on cpu"):
@@ -73,7 +73,7 @@ def test_the_loop_goes_on_and_the_queue_is_bounded() -> None:
 
 def test_a_client_that_goes_ends_its_drawing_alone() -> None:
     async def everything() -> None:
-        lanes, release = Lanes(), threading.Event()
+        lanes, release = Lanes(waiting=16, seconds=60), threading.Event()
         leave, leave_early = asyncio.Event(), asyncio.Event()
         drawing = asyncio.ensure_future(lanes.run("cpu", wait_for(threading.Event()), leave.wait))
         in_queue = asyncio.ensure_future(lanes.run("cpu", wait_for(threading.Event()), leave_early.wait))
@@ -92,8 +92,8 @@ def test_a_client_that_goes_ends_its_drawing_alone() -> None:
 def test_time_and_the_end_of_the_server() -> None:
     async def everything() -> None:
         with pytest.raises(StoppedError, match=r"not done after 0\.05 s"):
-            await Lanes(seconds=0.05).run("cpu", wait_for(threading.Event()), never)
-        lanes = Lanes()
+            await Lanes(waiting=16, seconds=0.05).run("cpu", wait_for(threading.Event()), never)
+        lanes = Lanes(waiting=16, seconds=60)
         tasks = [asyncio.ensure_future(lanes.run("cpu", wait_for(threading.Event()), never)) for _ in range(2)]
         await asyncio.sleep(0.05)
         lanes.close()
@@ -123,7 +123,9 @@ def test_a_network_stops_at_its_next_layer() -> None:
                 Layer()(torch.zeros(1))
 
         with pytest.raises(StoppedError):
-            await asyncio.wait_for(Lanes().run("cpu", network, partial(asyncio.to_thread, leave.wait)), 10)
+            await asyncio.wait_for(
+                Lanes(waiting=16, seconds=60).run("cpu", network, partial(asyncio.to_thread, leave.wait)), 10
+            )
 
     hook = register_module_forward_pre_hook(stop_if_cancelled)
     try:
