@@ -1,7 +1,7 @@
 """Make a bundle of what was trained: one folder with its configs and weights, to share or to serve.
 
     python scripts/package.py bundles/ssn_segmentation my_ssn_segmentation --model my_run/models/model.pt \\
-        --overlay configs/profiles/laptop.yaml configs/data/datalist.yaml --set spatial_size="[96, 96]"
+        --overlay configs/data/datalist.yaml --set spatial_size="[96, 96]"
 
 The overlays and settings are those of the training. They become part of the configs, so that the folder is complete in itself.
 Its name should have "segmentation" in it, because MONAI Label goes by that. The weights are tried on the network before anything
@@ -20,10 +20,10 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
+from monai_flowssn.options import unread_ids
+
 WORKFLOWS = ("train", "evaluate", "inference")
-MIDDLE = (
-    "the middle of an image, as in its training (after training with --crops anywhere, --set crops=anywhere: all of it)"
-)
+MIDDLE = "the middle of an image, as in its training (for all of it train, and --set, data::crops anywhere)"
 
 
 def merged(bundle: Path, workflow: str, overlays: list[Path], settings: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +32,8 @@ def merged(bundle: Path, workflow: str, overlays: list[Path], settings: dict[str
     for path in [bundle / "configs" / f"{workflow}.yaml", *overlays]:
         parser.update(ConfigParser.load_config_file(path))
     parser.update(settings)
-    return {key: value for key, value in parser.get().items() if key != "_meta_"}
+    merged = {key: value for key, value in parser.get().items() if key != "_meta_"}
+    return {key: value for key, value in merged.items() if key not in unread_ids(merged)}  # of other workflows
 
 
 def check_weights(config: dict[str, Any], model: Path) -> None:
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="ID=VALUE", help="the options of the command line")
     arguments = parser.parse_args()
     settings = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in arguments.set)}
-    settings["fold_dir"] = ""  # the model of a fold is the one model of the new bundle
+    settings["ckpt_dir"] = "$@bundle_root + '/models'"  # the model of a fold is the one model of the new bundle
     configs = {name: merged(arguments.bundle, name, arguments.overlay, settings) for name in WORKFLOWS}
     check_weights(configs["inference"], arguments.model)
     folder = arguments.into / "configs"
@@ -74,7 +75,8 @@ def main() -> None:
         shutil.copy(arguments.bundle / "configs" / name, folder / name)
     (arguments.into / "models").mkdir(exist_ok=True)
     shutil.copy(arguments.model, arguments.into / "models" / "model.pt")
-    size, anywhere = json.dumps(configs["inference"]["spatial_size"]), configs["inference"]["crops"] == "anywhere"
+    inference = configs["inference"]
+    size, anywhere = json.dumps(inference["spatial_size"]), inference["data"].get("crops") == "anywhere"
     print(f"{arguments.into}: weights fit; takes", f"whole images by windows of {size}" if anywhere else MIDDLE)
 
 

@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 from monai.bundle import run
+from tiny_scales import tiny_scale
 
 ROOT = Path(__file__).resolve().parent.parent
 pydicom = pytest.importorskip("pydicom")
@@ -57,10 +58,10 @@ def test_a_series_keeps_its_place(tiny_options: dict, tmp_path: Path) -> None:
     (tmp_path / "datalist.json").write_text(json.dumps({"test": [entry]}))
 
     bundle = ROOT / "bundles" / "ssn_segmentation" / "configs"
-    run(
-        "training", config_file=str(bundle / "train.yaml"), **tiny_options
-    )  # on other data; it has to run, not to be good
-    options = {**tiny_options, "datalist_file": str(tmp_path / "datalist.json"), "intensity_range": [-1000, 400]}
+    tiny_options = {**tiny_scale("ssn"), **tiny_options}
+    # on other data; it has to run, not to be good
+    run("training", config_file=str(bundle / "train.yaml"), **tiny_options)
+    options = {**tiny_options, "datalist_file": str(tmp_path / "datalist.json"), "data::intensity_range": [-1000, 400]}
     del options["dataset_dir"]
     files = [str(bundle / "inference.yaml"), str(ROOT / "configs" / "data" / "datalist.yaml")]
     run("inference", config_file=files, **options)

@@ -10,6 +10,7 @@ from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.transform.writer import Writer
 
 from monai_flowssn.label.requests import refuse_config, refuse_path
+from monai_flowssn.workflows import on_device, precision
 
 
 class DrawInferTask(BundleInferTask):
@@ -25,13 +26,12 @@ class DrawInferTask(BundleInferTask):
 
     def _get_network(self, device: Any, data: dict[str, Any] | None) -> Any:
         # as in the bundle's own workflows: MONAI Label builds `network_def`, which `network` puts into the fast layout
-        network = super()._get_network(device, data)
-        return network.to(memory_format=self.bundle_config.get_parsed_content("memory_format"))
+        return on_device(super()._get_network(device, data), device)
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> Any:
         """Draw in the precision that the bundle's own inference has on that device."""
-        enabled = torch.device(device).type == "cuda" and self.bundle_config.get("amp") is not False
-        with torch.autocast("cuda", enabled=enabled, **self.bundle_config.get_parsed_content("amp_kwargs")):
+        cuda = precision(device, self.bundle_config.get("evaluator::amp"))
+        with torch.autocast("cuda", enabled=cuda["amp"], **cuda["amp_kwargs"]):
             return super().run_inferer(data, convert_to_batch, device)
 
     def info(self) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class ReflowSSN(ContinuousFlowSSN):
             self.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
         except RuntimeError as error:
             raise ValueError(
-                f"{checkpoint} does not fit these networks; give the profile and options it was trained with. {error}"
+                f"{checkpoint} does not fit these networks; give the scale and options it was trained with. {error}"
             ) from error
         teacher = ContinuousFlowSSN(base, copy.deepcopy(flow), steps=teacher_steps, **options)
         self._teacher = (teacher.requires_grad_(False).eval(),)  # a tuple: not among the weights to train and to save

@@ -2,7 +2,7 @@
 
 from monai_flowssn.transforms.answer import AnswerViewerd
 from monai_flowssn.transforms.crop import CropOnRatersd, RandCropOnRatersd
-from monai_flowssn.transforms.inverse import InvertDrawsd
+from monai_flowssn.transforms.inverse import InvertDrawsd, InvertMapsd
 from monai_flowssn.transforms.panel import SavePaneld, draw_panel
 from monai_flowssn.transforms.raters import CheckCased, KeepRaterd, LoadCased, PadRatersd, RandDihedrald
 from monai_flowssn.transforms.summary import SaveSummaryd
@@ -22,6 +22,7 @@ __all__ = [
     "CropOnRatersd",
     "DrawsToMapsd",
     "InvertDrawsd",
+    "InvertMapsd",
     "KeepRaterd",
     "LoadCased",
     "PadRatersd",

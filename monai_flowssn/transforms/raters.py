@@ -136,7 +136,7 @@ class CheckCased(Transform):
             self.intensity_range = None  # once is enough
             warnings.warn(
                 f"{name}: {outside:.0%} of the image lies outside intensity_range={[low, high]} and is clipped; its intensities "
-                f"go from {image.min().item():g} to {image.max().item():g}. Give --intensity_range, [-1000, 400] for lung CT.",
+                f"go from {image.min().item():g} to {image.max().item():g}. Give --data::intensity_range ([-1000, 400] for CT).",
                 stacklevel=2,
             )
 
@@ -160,7 +160,7 @@ class CheckCased(Transform):
             raise ValueError(
                 f"{name}: the masks hold {label.unique()[:9].int().tolist()}, but with num_classes={self.num_classes} class ids "
                 f"run from 0 to {self.num_classes - 1} (-1: not annotated). Raise num_classes, or give what the files hold for "
-                'class 0, 1, ...: --class_values "[0, 255]".'
+                'class 0, 1, ...: --data::class_values "[0, 255]".'
             )
         if low == -1:
             self._check_missing(label, name)
@@ -228,7 +228,7 @@ class PadRatersd(MapTransform):
             if label.ndim != 1 + self.spatial_dims:
                 raise ValueError(
                     f"{_name(item)} has size {tuple(label.shape[1:])}, the network spatial_dims={self.spatial_dims}; training "
-                    "and evaluation need the same: save slices of volumes as 2-D images, or take configs/profiles/laptop_3d.yaml."
+                    "and evaluation need the same: save slices of volumes as 2-D images, or take the method's laptop_3d.yaml."
                 )
             extra = self.raters - len(label)
             if extra < 0:

@@ -91,5 +91,5 @@ def test_only_the_flow_is_trained_and_the_weights_are_those_of_a_continuous_mode
 
 def test_weights_of_other_networks_are_refused(trained):
     _, path = trained
-    with pytest.raises(ValueError, match="does not fit these networks; give the profile"):
+    with pytest.raises(ValueError, match="does not fit these networks; give the scale"):
         ReflowSSN(None, Flow(), checkpoint=path)

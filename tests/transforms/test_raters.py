@@ -82,7 +82,7 @@ class TestCheckCased:
             (item(zeros(2, 4, 4), zeros(1, 4, 5)), r"masks have size \(4, 4\), the image \(4, 5\).*resample"),
             (item([[[0.0, 0.25]]]), r"hold \[0.25\].*threshold"),
             (item([[[0.0, float("nan")]]]), r"hold \[nan\]"),
-            (item([[[0, 255]]]), r"hold \[0, 255\], but with num_classes=2 .*--class_values"),
+            (item([[[0, 255]]]), r"hold \[0, 255\], but with num_classes=2 .*--data::class_values"),
             (item([[[0, 2]]]), r"hold \[0, 2\], .*0 to 1"),
             (item([[[0, -2]]]), r"hold \[-2, 0\]"),
             (item([[[-1, -1]], [[-1, -1]]]), "all 2 raters are missing"),

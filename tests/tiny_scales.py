@@ -1,0 +1,56 @@
+"""The scale of the tests: options that make any bundle run in seconds. A new method joins by one entry in NETWORKS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+UNET = {"channels": [4, 8], "blocks": 1, "dropout": 0.0, "patch": 1}
+FLOW = {"channels": [4, 4], "head_width": 4, "dropout": 0.0, "patch": 1}
+
+
+def under(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
+    return {f"network_def::{name}::{key}": value for key, value in numbers.items()}
+
+
+PROB_UNET = under("features", {"channels": [4, 8], "convs": 1})
+CONTINUOUS = {**under("base", UNET), **under("flow", FLOW)}
+STRIPS = {"strip": [4, 4], "width": 8, "dropout": 0.0}
+AUTOREGRESSIVE = {**under("base", UNET), **under("flow", STRIPS), "network_def::train_draws": 2}
+NETWORKS = {  # bundle, or bundle and variant -> what it changes of its network
+    "ccdm": {**under("net", UNET), "network_def::steps": 2},
+    "cflow": PROB_UNET,
+    "flow_matching": {**under("net", UNET), "network_def::steps": 2},
+    "flowssn_autoregressive": AUTOREGRESSIVE,
+    "flowssn_continuous": CONTINUOUS,
+    "mose": {
+        **under("features", UNET),
+        **under("gate", {"channels": [4, 8], "convs": 1}),
+        "network_def::capacity_steps": 1,
+    },
+    "nf_prob_unet": PROB_UNET,
+    "phiseg": under("prior", {"channels": [4, 8], "latent_levels": 2}),
+    "prob_unet": PROB_UNET,
+    "ssn": {**under("net", {"channels": [4, 8], "convs": 1}), "network_def::train_draws": 2},
+    "unet": under("net", UNET),
+    "cflow/planar": PROB_UNET,
+    "flowssn_autoregressive/dual": AUTOREGRESSIVE,
+    "flowssn_continuous/fixed_prior": under("flow", UNET),
+    "flowssn_continuous/reflow": CONTINUOUS,
+    "flowssn_continuous/shown_base": CONTINUOUS,
+    "nf_prob_unet/radial": PROB_UNET,
+    "ssn/plus_plus": {**under("net", UNET), "network_def::train_draws": 2},
+}
+TRAINING = {
+    "spatial_size": [16, 16],
+    "batch_size": 2,
+    "max_epochs": 1,
+    "warmup_steps": 1,
+    "lr": 0.01,
+    "eval_draws": 4,
+    "draws": 3,
+}
+
+
+def tiny_scale(method: str) -> dict[str, Any]:
+    """Return the options of the bundle of a method, or of a variant on it, such as ssn/plus_plus."""
+    return {**TRAINING, **NETWORKS[method.removesuffix("_segmentation")]}
