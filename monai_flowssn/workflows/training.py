@@ -184,13 +184,14 @@ def _around(
     best = BestCheckpoint(folder, parts["ema"].ema_model)
     best.attach(validation.validator)
     state = {**parts, "best": best}
+    seed = loader.sampler.seed  # type: ignore[attr-defined]  # that of training_loader has one
     for handler in handlers:
         if isinstance(handler, LrScheduleHandler):
             state["lr_scheduler"] = handler.lr_scheduler
     return [
         *(parts["time_budget"], parts["mlflow"], parts["ema"]),
         UnscaledBFloat16(),
-        EpochSeed(loader.sampler.seed, loader),
+        EpochSeed(seed, loader),
         StopOnNonFinite(folder, state),
         *handlers[:end],
         LastValidation(validation.validator, validation.interval),
