@@ -3,6 +3,7 @@
 
 python scripts/benchmark.py                            # everything, each part in its own process
 python scripts/benchmark.py metrics_speed              # GED at N=100, R=4, 128x128, batch 16 against a broadcast
+python scripts/benchmark.py metrics_evaluation         # all metrics of an evaluation per case, against each one on its own
 python scripts/benchmark.py metrics_memory             # GED and HM-IoU at N=512, R=7, 256x256, with the peak memory
 python scripts/benchmark.py sampling_memory            # passes of the base and peak memory for N = 16, 64, 256
 python scripts/benchmark.py training --batch 8         # one step: plain float32 against the library's layout and precision
@@ -27,8 +28,11 @@ from pathlib import Path
 
 import torch
 from monai.bundle import ConfigParser
+from monai.metrics.calibration import calibration_binning
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 
+from monai_flowssn.handlers import CaseMetricHandler, standard_metrics
 from monai_flowssn.inferers import DrawInferer, LossInferer
 from monai_flowssn.metrics import PRESETS, Comparison, compute_ged, compute_hm_iou, hm_iou_from_iou, iou_table
 from monai_flowssn.sampling import compile_steps
@@ -103,6 +107,65 @@ def metrics_speed(args: argparse.Namespace) -> None:
     hard = [c for c in PRESETS["standard"].choices if c.metric not in ("nll", "ece")]
     shared = seconds(lambda: Comparison(draws, raters).evaluate(hard), 3)
     print(f"\nall {len(hard)} label-map metrics of the standard preset, blobs: {1e3 * shared:.1f} ms")
+
+
+def broadcast_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    inter, union = (a[:, None] & b[None]).sum((-2, -1)), (a[:, None] | b[None]).sum((-2, -1))
+    return torch.where(union > 0, inter / union, 1.0)
+
+
+def plain_metrics(draws: torch.Tensor, raters: torch.Tensor, pred: torch.Tensor) -> None:
+    """The standard metrics of one case, each by itself: draws (N, H, W) and raters (R, H, W) boolean, pred (N, 2, H, W)."""
+
+    def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (1 - broadcast_iou(a, b)).mean()
+
+    def matched(repeats: int) -> float:
+        cost = broadcast_iou(draws, raters.repeat_interleave(repeats, 0)).numpy()
+        return cost[linear_sum_assignment(cost, maximize=True)].mean()
+
+    n, r = len(draws), len(raters)
+    for _ in ("v", "u"):
+        2 * distance(draws, raters) - distance(draws, draws) - distance(raters, raters)
+    distance(draws, draws)
+    matched(n // r), matched(1)
+    broadcast_iou(pred.mean(0).argmax(0)[None].bool(), raters.float().mean(0)[None] > 0.5)
+    log_p = torch.stack(
+        [pred.gather(1, y.long().expand(n, 1, -1, -1)).clamp(1e-6).log().sum((1, 2, 3)) for y in raters]
+    )
+    log_p.logsumexp(1).mean()
+    calibration_binning(pred.mean(0)[None, 1:], raters.float().mean(0)[None, None], num_bins=10)
+
+
+def metrics_evaluation(args: argparse.Namespace) -> None:
+    cases, sizes = 8, (16, 100)
+    print(f"all metrics of an evaluation, N={sizes[0]} and {sizes[1]}, R=4, 128x128, blobs, per case (mean of {cases})")
+    draws, raters = blobs(cases, sizes[1], 128), blobs(cases, 4, 128)
+    pred = 0.98 * nn.functional.one_hot(draws, 2).movedim(-1, 2) + 0.01
+    items = [{"draws": d.byte(), "label": y.byte(), "pred": p} for d, y, p in zip(draws, raters, pred)]
+
+    def plain() -> None:
+        for d, y, p in zip(draws.bool(), raters.bool(), pred):
+            for n in sizes:
+                plain_metrics(d[:n], y, p[:n])
+
+    def ours(handlers: dict[str, CaseMetricHandler]) -> None:
+        for item in items:
+            output = [item]
+            for handler in handlers.values():
+                handler.update(handler._output_transform(output))
+
+    slow = seconds(plain, 1) / cases
+    print(f"{'metrics':34} {'columns':>8} {'ms / case':>10} {'s / 400':>8} {'ratio':>6}")
+    print(f"{'standard, each by itself, broadcast':34} {16:8} {1e3 * slow:10.0f} {400 * slow:8.0f} {1:6.1f}")
+    for name, options in {
+        "standard": {},
+        "and GED at six more N": {"ged_draws": (1, 2, 4, 8, 32, 64)},
+        "and extended": {"ged_draws": (1, 2, 4, 8, 32, 64), "presets": "extended"},
+    }.items():
+        handlers = standard_metrics(draws=sizes, **options)
+        fast = seconds(lambda handlers=handlers: ours(handlers), 2) / cases
+        print(f"{name:34} {len(handlers):8} {1e3 * fast:10.0f} {400 * fast:8.0f} {slow / fast:6.1f}", flush=True)
 
 
 def metrics_memory(args: argparse.Namespace) -> None:
@@ -230,7 +293,10 @@ def command(part: str, args: argparse.Namespace) -> list[str]:
     return [sys.executable, __file__, part, "--batch", str(args.batch), "--size", str(args.size)]
 
 
-PARTS = {part.__name__: part for part in (metrics_speed, metrics_memory, sampling_memory, training, sampling)}
+PARTS = {
+    part.__name__: part
+    for part in (metrics_speed, metrics_evaluation, metrics_memory, sampling_memory, training, sampling)
+}
 
 
 def main() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import runpy
-import sys
 import traceback
 from pathlib import Path
 
@@ -14,8 +12,11 @@ import monai.bundle
 import nibabel
 import pytest
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from tiny_scales import NETWORKS, tiny_scale
+
+from monai_flowssn.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES = sorted(path.parent for path in (ROOT / "bundles").glob("*/recipe.yaml"))
@@ -101,13 +102,8 @@ def test_resume_continues(tiny_options: dict, tmp_path: Path) -> None:
     assert flow.parser.get_parsed_content("train::ema").updates == 9  # three batches an epoch
 
 
-def script(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-    runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
-
-
 def test_a_fold_has_its_own_folder_and_does_not_continue_another(
-    tiny_options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tiny_options: dict, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folds = {**tiny_options, "data::folds": 3, "resume": True}
     for fold in (0, 1):
@@ -123,15 +119,15 @@ def test_a_fold_has_its_own_folder_and_does_not_continue_another(
         assert not groups["test"] & (groups["train"] | groups["val"] | tested)
         tested |= groups["test"]
     tables = [tmp_path / "runs" / "evaluate" / f"fold_{fold}" / "per_case.csv" for fold in (0, 1)]
-    script(monkeypatch, "report.py", "--pool", *tables)
+    main(["report", "--pool", *map(str, tables)])
     assert f"2 tables: {2 * len(tested)} cases of {len(tested)} patients" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="cases are in two tables"):
-        script(monkeypatch, "report.py", "--pool", tables[0], tables[0])
+        main(["report", "--pool", str(tables[0]), str(tables[0])])
     used = {**tiny_scale(BUNDLE.name), **folds, "data::fold": 1}
     settings = [f"{name}={json.dumps(value)}" for name, value in used.items() if name != "bundle_root"]
     model = tmp_path / "models" / "fold_1" / "model.pt"
-    script(monkeypatch, "package.py", BUNDLE, tmp_path / "made_segmentation", "--model", model, "--set", *settings)
     made = tmp_path / "made_segmentation"
+    main(["package", str(BUNDLE), str(made), "--model", str(model), "--set", *settings])
     config = str(made / "configs" / "inference.yaml")
     monai.bundle.run(config_file=config, bundle_root=str(made), limit=1, logging_file=False)
     assert list((tmp_path / "made_segmentation" / "runs" / "inference").rglob("*_mean.nii.gz"))
@@ -154,26 +150,27 @@ def test_the_tracking_server_is_the_option_or_the_environment_s(
         assert flow.parser.get_parsed_content("mlflow").tracking_uri == uri
 
 
-@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (40, 12), (1000, 100)])
-def test_the_warm_up_takes_a_tenth_of_a_training_at_most(tiny_options: dict, epochs: int, steps: int) -> None:
-    flow = workflow(BUNDLE, "train", {**tiny_options, "warmup_steps": 100, "max_epochs": epochs})
-    assert flow.parser.get_parsed_content("train::lr_scheduler").total_iters == steps
-
-
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "finish"), [(0, 0), (2, 0), (0, 0.5)])
 def test_a_resumed_training_is_the_one_that_was_never_interrupted(
-    tiny_options: dict, tmp_path: Path, workers: int
+    tiny_options: dict, tmp_path: Path, workers: int, finish: float
 ) -> None:
     options = {**tiny_options, "network_def::base::dropout": 0.2, "train::dataloader::num_workers": workers}
+    options |= {"max_epochs": 4, "finish": finish, "lr_to_zero": True}
     states = []
-    for stops in ([4], [1, 2, 4]):
-        folder = {"bundle_root": str(tmp_path / str(len(stops)))}
+    for stops in ([4], [1, 2, 3, 4]):
+        options["bundle_root"] = str(tmp_path / str(len(stops)))
         for epochs in stops:
-            run(BUNDLE, "train", {**options, **folder, "max_epochs": epochs, "resume": True})
+            flow = workflow(BUNDLE, "train", {**options, "resume": True})
+            flow.initialize()
+            trainer = flow.parser.get_parsed_content("train::trainer")
+            trainer.add_event_handler(Events.EPOCH_COMPLETED(once=epochs), trainer.terminate)  # as if it were killed
+            flow.run()
+            flow.finalize()
         states.append(torch.load(tmp_path / str(len(stops)) / "models" / "last.ckpt", weights_only=True))
     whole, resumed = states
-    for part in ("network", "ema", "optimizer", "lr_scheduler"):
+    for part in ("network", "ema", "optimizer", "lr_scheduler", "finishing"):
         torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
+    assert whole["finishing"]["started"] == (6 if finish else None)
 
 
 def test_a_resumed_training_remembers_its_best(tiny_options: dict, tmp_path: Path) -> None:
@@ -194,9 +191,9 @@ def test_time_limit_ends_in_good_order(tiny_options: dict, tmp_path: Path) -> No
     assert (tmp_path / "models" / "last.ckpt").is_file()
 
 
-@pytest.mark.parametrize("options", [{"max_epochs": 2}, {"max_epochs": 10_000, "time_limit": 0.01}])
-def test_the_last_epoch_is_validated(options: dict, tiny_options: dict, tmp_path: Path) -> None:
-    run(BUNDLE, "train", {**tiny_options, **options, "val_interval": 5})
+@pytest.mark.parametrize("limit", [{"max_epochs": 2}, {"time_limit": 0.01}, {"cpu_limit": 0.01}])
+def test_the_last_epoch_is_validated(limit: dict, tiny_options: dict, tmp_path: Path) -> None:
+    run(BUNDLE, "train", {**tiny_options, "max_epochs": 10_000, **limit, "val_interval": 5})
     assert (tmp_path / "models" / "model.pt").is_file()
 
 
@@ -231,7 +228,7 @@ def test_checkpoint_of_another_architecture_is_named(tiny_options: dict, tmp_pat
 VARIANTS = [name for name in NETWORKS if "/" in name]
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "flowssn_continuous/reflow"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_train(variant: str, tiny_options: dict, tmp_path: Path) -> None:
     bundle = ROOT / "bundles" / f"{variant.split('/')[0]}_segmentation"
     plain = workflow(bundle, "train", tiny_options).parser.get_parsed_content("network_def")
@@ -240,20 +237,6 @@ def test_variants_train(variant: str, tiny_options: dict, tmp_path: Path) -> Non
     shapes, before = ({name: part.shape for name, part in net.state_dict().items()} for net in (network, plain))
     assert shapes != before
     assert (tmp_path / "models" / "model.pt").is_file()
-
-
-def test_reflow_makes_a_model_of_few_steps(tiny_options: dict, tmp_path: Path) -> None:
-    run(BUNDLE, "train", tiny_options)
-    teacher = tmp_path / "models" / "model.pt"
-    pupil = tmp_path / "pupil"
-    options = {**tiny_options, "bundle_root": str(pupil), "teacher": str(teacher)}
-    run(BUNDLE, "train", options, "flowssn_continuous/reflow")
-    before, after = (torch.load(path, weights_only=True) for path in (teacher, pupil / "models" / "model.pt"))
-    assert set(after) == set(before)
-    changed = {name for name in before if not torch.equal(after[name], before[name])}
-    assert changed
-    assert all(name.startswith("flow.") for name in changed)
-    run(BUNDLE, "evaluate", {**tiny_options, "bundle_root": str(pupil), "network_def::steps": 1})
 
 
 def test_training_on_one_rater(tiny_options: dict) -> None:
@@ -284,7 +267,16 @@ def test_what_inference_does_with_the_draws_is_a_list_that_can_be_changed(tiny_o
         ("train::preprocessing::transforms", "$@data.validation(@spatial_size)"),
         ("train::dataset::data", "$@data.items('train', 2)"),
         ("train::optimizer::lr", 0.5),
-        ("validate::key_metric", {"mine": {"_target_": "monai_flowssn.handlers.GEDHandler", "output_transform": BOTH}}),
+        (
+            "validate::key_metric",
+            {
+                "mine": {
+                    "_target_": "monai_flowssn.handlers.CaseMetricHandler",
+                    "metric": "ged",
+                    "output_transform": BOTH,
+                }
+            },
+        ),
     ],
 )
 def test_what_monai_names_can_be_changed(name: str, value: object, tiny_options: dict) -> None:

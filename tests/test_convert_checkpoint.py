@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import math
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -15,17 +12,9 @@ from authors_networks import arguments, checkpoint_shapes, random_checkpoint, tr
 from authors_networks import draw as authors_draw
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load(ROOT / "scripts" / "convert_flowssn_checkpoint.py")
+from monai_flowssn.cli import convert as script
+from monai_flowssn.cli import main
+from monai_flowssn.cli.shipped import folder
 
 LIDC_BASE = unet_args(1, 32, [1, 2, 4, 8], size=128, outputs=4, head=64)
 REFUGE_BASE = unet_args(3, 32, [1, 2, 2, 4, 6], size=256, outputs=4, blocks=2, head=64)
@@ -71,7 +60,7 @@ def test_published_checkpoints_fit_the_bundles(published: tuple[dict, int, int])
 
 def build(bundle: str, options: dict) -> torch.nn.Module:
     parser = ConfigParser()
-    parser.read_config(str(script.BUNDLES / bundle / "configs" / "inference.yaml"))
+    parser.read_config(str(folder("bundles") / bundle / "configs" / "inference.yaml"))
     parser.update({key: value for key, value in options.items() if not key.startswith("+")})
     return parser.get_parsed_content("network_def")
 
@@ -83,9 +72,9 @@ def build(bundle: str, options: dict) -> torch.nn.Module:
 def test_the_recipes_have_the_networks_that_were_published(method: str, data: str, overlays: list[str]) -> None:
     args, *_ = PUBLISHED[f"{method} {data}"]
     parser = ConfigParser()
-    folder = ROOT / "configs" / "methods" / f"flowssn_{method}"
-    files = [(ROOT / "configs" if "/" in name else folder) / f"{name}.yaml" for name in overlays]
-    parser.read_config([script.BUNDLES / f"flowssn_{method}_segmentation" / "configs" / "inference.yaml", *files])
+    own = folder("configs") / "methods" / f"flowssn_{method}"
+    files = [(folder("configs") if "/" in name else own) / f"{name}.yaml" for name in overlays]
+    parser.read_config([folder("bundles") / f"flowssn_{method}_segmentation" / "configs" / "inference.yaml", *files])
     with torch.device("meta"):
         state = {key: torch.empty(shape) for part in checkpoint_shapes(args) for key, shape in part.items()}
         _, weights, _ = script.convert({"args": args, "model_state_dict": state})
@@ -122,7 +111,7 @@ def test_a_converted_checkpoint_draws_what_the_original_draws(args: dict, tmp_pa
     script.write(checkpoint, tmp_path)
     bundle = script.KINDS[args["model"]][-1]
     parser = ConfigParser()
-    parser.read_config([str(script.BUNDLES / bundle / "configs" / "inference.yaml"), str(tmp_path / "options.yaml")])
+    parser.read_config([str(folder("bundles") / bundle / "configs" / "inference.yaml"), str(tmp_path / "options.yaml")])
     model = parser.get_parsed_content("network_def").eval()
     model.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     image = torch.randn(2, *args["base_input_shape"])
@@ -134,21 +123,21 @@ def test_a_converted_checkpoint_draws_what_the_original_draws(args: dict, tmp_pa
 
 @pytest.mark.parametrize("namespace", [False, True])
 def test_the_command_reads_files_without_running_them(
-    namespace: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    namespace: bool, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     checkpoint = random_checkpoint(SMALL["continuous"])
     if namespace:
         checkpoint["args"] = argparse.Namespace(**checkpoint["args"])
     torch.save(checkpoint, tmp_path / "theirs.pt")
-    monkeypatch.setattr(sys, "argv", ["convert", str(tmp_path / "theirs.pt"), "--bundle_root", str(tmp_path)])
-    script.main()
+    command = ["convert", str(tmp_path / "theirs.pt"), "--bundle_root", str(tmp_path)]
+    main(command)
     said = capsys.readouterr().out
     assert (tmp_path / "models" / "options.yaml").read_text() in said
     assert "flowssn_continuous_segmentation" in said
     checkpoint["extra"] = Path("code")  # anything that is not data
     torch.save(checkpoint, tmp_path / "theirs.pt")
     with pytest.raises(SystemExit, match="no checkpoint that loads safely"):
-        script.main()
+        main(command)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -157,7 +146,7 @@ def test_the_bundle_draws_with_the_options_and_turns_images_to_rows_by_columns(
 ) -> None:
     script.write(random_checkpoint(SMALL["continuous"]), tmp_path / "models")
     used = {key: tiny_options[key] for key in ("bundle_root", "dataset_dir", "draws")}
-    files = [ROOT / "bundles" / "flowssn_continuous_segmentation" / "configs" / "inference.yaml"]
+    files = [folder("bundles") / "flowssn_continuous_segmentation" / "configs" / "inference.yaml"]
     files = [str(path) for path in (*files, tmp_path / "models" / "options.yaml")]
     few = {"limit": 2, "network_def::steps": 2, "data::crops": "anywhere"}
     flow = ConfigWorkflow(files, workflow_type="inference", logging_file=False, **used, **few)

@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from tiny_scales import tiny_scale
 
-from monai_flowssn.data.contours import RATINGS, Contour, Nodule
+from monai_flowssn.data.embedded.contours import RATINGS, Contour, Nodule
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLE = ROOT / "bundles" / "flowssn_continuous_segmentation" / "configs"
@@ -76,7 +76,7 @@ def test_masks_of_other_values_than_class_ids(own_data: dict, tmp_path: Path) ->
         nibabel.save(nibabel.Nifti1Image(255 * np.asarray(image.dataobj), image.affine), path)
     with pytest.raises(RuntimeError) as error:
         run("train", "datalist", own_data)
-    assert "255], but with num_classes=2" in "".join(traceback.format_exception(error.value))
+    assert "255 (16 pixels), but with num_classes=2" in "".join(traceback.format_exception(error.value))
     run("train", "datalist", {**own_data, "data::class_values": [0, 255]})
     assert (tmp_path / "models" / "model.pt").is_file()
 
@@ -155,7 +155,7 @@ def test_volumes_of_uneven_voxels_train_evaluate_and_come_back_in_theirs(
         raters = [[Contour(2.5 * k, square + rater, True) for k in range(3)] for rater in range(4)]
         return Nodule(f"LIDC-IDRI-{patient:04d}/nodule-0", patient, 0.7, 2.0, dict.fromkeys(RATINGS, 4.0), raters)
 
-    module = importlib.import_module("monai_flowssn.data.nodule_volumes")
+    module = importlib.import_module("monai_flowssn.data.embedded.nodule_volumes")
     monkeypatch.setattr(module, "find_database", lambda: None)
     monkeypatch.setattr(module, "read_nodules", lambda database: [nodule(patient) for patient in range(1, 9)])
     options = {**tiny_options, "spatial_size": [16, 16, 8], "dataset_dir": str(tmp_path / "data")}

@@ -111,7 +111,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     for name in ("last.ckpt", "model.pt"):
         one, other = (torch.load(folder / "models" / name, weights_only=True) for folder in (whole, killed))
         for state in (one, other):
-            state.pop("mlflow", None), state.pop("time_budget", None)  # the id of the run, and the seconds it took
+            state.pop("mlflow", None), state.pop("budget", None)  # the id of the run, and the seconds it took
         torch.testing.assert_close(other, one, rtol=0, atol=0)
     assert tracked(killed) == tracked(whole)
     assert [status for status, _ in tracked(killed)] == ["FINISHED"]

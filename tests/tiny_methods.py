@@ -22,6 +22,7 @@ from monai_flowssn.segmenters import (
     DeterministicUNet,
     DualFlowSSN,
     FlowMatching,
+    InformedFlowSSN,
     MixtureOfStochasticExperts,
     PHiSeg,
     ProbabilisticUNet,
@@ -42,6 +43,10 @@ def flow(dims, inputs, k):
 
 def continuous(base, flow, k, **options):
     return ContinuousFlowSSN(base, flow, num_classes=k, steps=2, **options)
+
+
+def informed(base, flow, k, **options):
+    return InformedFlowSSN(base, flow, num_classes=k, steps=2, **options)
 
 
 def strips(d, k, outputs, **options):
@@ -121,7 +126,9 @@ METHODS = {
     "continuous path": lambda d, c, k: continuous(unet(d, c, k), flow(d, k, k), k, velocity="path"),
     "continuous learned std": lambda d, c, k: continuous(unet(d, c, 2 * k), flow(d, k, k), k),
     "continuous fixed prior": lambda d, c, k: continuous(None, flow(d, k + c, k), k),
-    "continuous base as condition": lambda d, c, k: continuous(unet(d, c, k), flow(d, 2 * k, k), k, show_base=True),
+    "informed": lambda d, c, k: informed(unet(d, c, k + 3), flow(d, 2 * k + 3, k), k),
+    "informed, mean only": lambda d, c, k: informed(unet(d, c, k), flow(d, 2 * k, k), k, residual=False),
+    "informed, features only": lambda d, c, k: informed(unet(d, c, k + 2), flow(d, k + 2, k), k, show_mean=False),
     "deterministic U-Net": lambda d, c, k: DeterministicUNet(unet(d, c, k), num_classes=k),
 }
 

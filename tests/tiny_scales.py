@@ -22,6 +22,10 @@ NETWORKS = {  # bundle, or bundle and variant -> what it changes of its network
     "flow_matching": {**under("net", UNET), "network_def::steps": 2},
     "flowssn_autoregressive": AUTOREGRESSIVE,
     "flowssn_continuous": CONTINUOUS,
+    "flowssn_informed": {
+        **under("base", {"channels": [4, 8], "convs": 1}),
+        **under("flow", {"channels": [4, 4], "head_width": 4, "patch": 1}),
+    },
     "mose": {
         **under("features", UNET),
         **under("gate", {"channels": [4, 8], "convs": 1}),
@@ -35,8 +39,6 @@ NETWORKS = {  # bundle, or bundle and variant -> what it changes of its network
     "cflow/planar": PROB_UNET,
     "flowssn_autoregressive/dual": AUTOREGRESSIVE,
     "flowssn_continuous/fixed_prior": under("flow", UNET),
-    "flowssn_continuous/reflow": CONTINUOUS,
-    "flowssn_continuous/shown_base": CONTINUOUS,
     "nf_prob_unet/radial": PROB_UNET,
     "ssn/plus_plus": {**under("net", UNET), "network_def::train_draws": 2},
 }

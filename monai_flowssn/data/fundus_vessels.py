@@ -10,14 +10,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
-from monai_flowssn.data.items import check_items, make_item, open_picture, pick_evenly
-from monai_flowssn.data.pictures import open_mask, resize_image, resize_mask
+from monai_flowssn.data.cases import Case, check_cases, make_case, pick_evenly
+from monai_flowssn.data.pictures import open_mask, read_picture, resize_image, resize_mask, to_bytes
 from monai_flowssn.data.splits import Split
 
 __all__ = ["field_of_view", "retinal_vessel"]
@@ -40,7 +39,7 @@ def retinal_vessel(
     folds: int | None = None,
     fold: int = 0,
     height: int = 512,
-) -> list[dict[str, Any]]:
+) -> list[Case]:
     """List the cases of one split as in-memory items, resized to one height (widths differ).
 
     Folders under `root`, as the archives unpack: DRIVE/test/{images,1st_manual,2nd_manual,mask} (only DRIVE's test part
@@ -81,7 +80,7 @@ def retinal_vessel(
     for name in found:  # each set by itself, so that every split has images of all
         kept |= part.patients([each.patient for each in files if each.case.startswith(name)])
     chosen = pick_evenly([each for each in files if each.patient in kept], limit)
-    return check_items([_read(each, height) for each in chosen], source=root, split=split)
+    return check_cases([_read(each, height) for each in chosen], source=root, split=split)
 
 
 def _drive(folder: Path) -> Iterator[_Files]:
@@ -105,13 +104,13 @@ def _chase(folder: Path) -> Iterator[_Files]:
         yield _Files(f"CHASE-{eye.rstrip('LR')}", f"CHASE-{eye}", path, observers)
 
 
-def _read(files: _Files, height: int) -> dict[str, Any]:
-    picture = open_picture(files.image).convert("RGB")
-    masks = [open_mask(path, like=picture) for path in files.observers]
-    fov = open_mask(files.fov, like=picture) if files.fov else Image.fromarray(field_of_view(np.asarray(picture)))
-    size = (max(1, round(picture.width * height / picture.height)), height)
-    return make_item(
-        resize_image(picture, size),
+def _read(files: _Files, height: int) -> Case:
+    image = to_bytes(read_picture(files.image, channels=3), files.image)  # (3, x, y)
+    masks = [open_mask(path, like=image) for path in files.observers]
+    fov = open_mask(files.fov, like=image) if files.fov else field_of_view(image)
+    size = (max(1, round(image.shape[1] * height / image.shape[2])), height)
+    return make_case(
+        resize_image(image, size),
         np.stack([resize_mask(mask, size) for mask in masks]),
         fov=resize_mask(fov, size)[None],
         patient=files.patient,
@@ -126,18 +125,18 @@ def field_of_view(image: np.ndarray) -> np.ndarray:
     masks the mean IoU is 0.99; in STARE and CHASE_DB1 at most 0.5 % of an image's vessel pixels fall outside.
 
     Args:
-        image: (y, x, 3) uint8.
+        image: (3, x, y).
 
     Returns:
-        (y, x) uint8, 255 inside and 0 outside.
+        (x, y) uint8, 1 inside and 0 outside.
     """
-    bright = ndimage.uniform_filter(image.max(axis=-1).astype(np.float32), 5)
-    rows, columns = bright.shape
+    bright = ndimage.uniform_filter(image.max(axis=0).astype(np.float32), 5)
+    columns, rows = bright.shape
     edge = max(1, rows // 20)
-    corners = [bright[y, x] for y in (slice(edge), slice(-edge, None)) for x in (slice(edge), slice(-edge, None))]
+    corners = [bright[x, y] for y in (slice(edge), slice(-edge, None)) for x in (slice(edge), slice(-edge, None))]
     dark = np.median([np.median(corner) for corner in corners])
-    lit = np.median(bright[rows // 4 : -(rows // 4) or None, columns // 4 : -(columns // 4) or None])
+    lit = np.median(bright[columns // 4 : -(columns // 4) or None, rows // 4 : -(rows // 4) or None])
     parts, _ = ndimage.label(bright > dark + 0.12 * (lit - dark))
     sizes = np.bincount(parts.ravel())[1:]
     disc = parts == sizes.argmax() + 1 if sizes.size else np.ones_like(parts, dtype=bool)
-    return np.where(ndimage.binary_fill_holes(disc), 255, 0).astype(np.uint8)
+    return ndimage.binary_fill_holes(disc).astype(np.uint8)

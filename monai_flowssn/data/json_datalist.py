@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_flowssn.data.items import check_items, pick_evenly, safe_name
+from monai_flowssn.data.cases import Case, check_cases, pick_evenly
+from monai_flowssn.data.entries import LISTS, Entry, case_of, check_leaks, load_lists, patient_of
+from monai_flowssn.data.reading import load_case
 from monai_flowssn.data.splits import Split, rotate_folds
-from monai_flowssn.transforms.raters import LoadCased
 
 __all__ = ["datalist"]
-
-LISTS = {"train": "training", "val": "validation", "test": "test"}
-Entry = Mapping[str, Any]
 
 
 def datalist(
@@ -28,7 +23,7 @@ def datalist(
     folds: int | None = None,
     fold: int = 0,
     on_error: str = "raise",
-) -> list[dict[str, Any]]:
+) -> list[Case]:
     """List the cases of one split as items that hold paths; `transforms.LoadCased` reads them.
 
     The JSON is one list of entries, or has the lists "training" and optionally "validation" and "test"::
@@ -37,8 +32,9 @@ def datalist(
 
     An entry has `image`: a file, a folder of DICOM files, or a list of files (channels); `label`: a list with one file per
     rater, null where a rater did not annotate the case (in the test split it may be absent: inference); optionally
-    `patient` (by default every case is another patient), `fold`, and `case`, a unique name. Paths are relative to the
-    JSON's folder. NIfTI, PNG, JPEG, NRRD, TIFF, and DICOM are read through MONAI.
+    `patient` in all entries (by default every case is another patient), `fold`, and `case`, a unique name. Paths are relative
+    to the JSON's folder. `reading.read_image` says what is read and how. A file stands in one entry, a patient in one list; what
+    is misspelt, contradicts itself or leaks is refused (`entries`).
 
     Where the JSON has no validation list, it comes from the training list: the entries of the given `fold`, else a seeded
     split of the patients, which also gives the test split where no list names it.
@@ -65,11 +61,12 @@ def datalist(
     part = Split(split, folds=folds, fold=fold if folds is not None else 0, seed=seed)
     if on_error not in ("raise", "skip"):
         raise ValueError(f"Got on_error='{on_error}'; choose 'raise' or 'skip'.")
-    lists = _load(path)
+    lists = load_lists(path)
     if fold and folds is None and not any("fold" in entry for entry in lists.get("training", [])):
         raise ValueError(
             f"fold is {fold}, but {path} has no folds and `folds` is not given; give the number of folds too."
         )
+    check_leaks(lists, path, dealt=folds is not None)
     items = []
     for entry in pick_evenly(_select(lists, part, fold, path), limit):
         try:
@@ -78,22 +75,7 @@ def datalist(
             if on_error == "raise":
                 raise
             warnings.warn(f"Case skipped: {error}", stacklevel=2)
-    return check_items(items, source=path, split=split)
-
-
-def _load(path: Path) -> dict[str, list[Entry]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable JSON file ({error}); give the datalist's own path.") from error
-    lists = content if isinstance(content, dict) else {"training": content}
-    lists = {name: lists[name] for name in LISTS.values() if name in lists}
-    whole = all(
-        isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries) for entries in lists.values()
-    )
-    if not lists or not whole:
-        raise ValueError(f"{path} holds no datalist; expected a list of entries, or {{'training': [...], ...}}.")
-    return lists
+    return check_cases(items, source=path, split=split)
 
 
 def _select(lists: dict[str, list[Entry]], part: Split, fold: int, path: Path) -> list[Entry]:
@@ -110,44 +92,41 @@ def _select(lists: dict[str, list[Entry]], part: Split, fold: int, path: Path) -
     if folded:
         return [entry for entry in training if (entry.get("fold") == fold) == (split == "val")]
     fractions = {"fractions": (0.8, 0.2, 0.0)} if "test" in lists else {}
-    kept = part.patients([_patient(entry, path) for entry in training], **fractions)
-    return [entry for entry in training if _patient(entry, path) in kept]
+    kept = part.patients([patient_of(entry, path) for entry in training], **fractions)
+    return [entry for entry in training if patient_of(entry, path) in kept]
 
 
 def _deal_all(lists: dict[str, list[Entry]], part: Split, path: Path) -> list[Entry]:
     labelled = [entry for entries in lists.values() for entry in entries if entry.get("label")]
-    kept = part.patients([_patient(entry, path) for entry in labelled])
-    return [entry for entry in labelled if _patient(entry, path) in kept]
+    kept = part.patients([patient_of(entry, path) for entry in labelled])
+    return [entry for entry in labelled if patient_of(entry, path) in kept]
 
 
 def _own_folds(training: list[Entry], part: Split, path: Path) -> list[Entry]:
     parts: dict[Any, set[str]] = {}
     for entry in training:
         if "fold" in entry:
-            parts.setdefault(entry["fold"], set()).add(_patient(entry, path))
+            parts.setdefault(entry["fold"], set()).add(patient_of(entry, path))
     needed = list(range(part.folds or 0))
     if set(parts) != set(needed):
         raise ValueError(
             f"{path}: entries have the folds {sorted(parts, key=str)}, but folds={part.folds} needs exactly {needed}; "
             "give the number of folds that the entries have, or remove the folds from the JSON."
         )
-    if len(set().union(*parts.values())) < sum(map(len, parts.values())):
-        raise ValueError(f"{path}: a patient is in two folds; give all entries of a patient the same fold.")
     dealt = rotate_folds([parts[index] for index in needed], part.fold)
     if part.name == "train":  # entries without a fold always train, as they do without a cross-validation
         held = {*dealt["val"], *dealt["test"]}
-        return [entry for entry in training if _patient(entry, path) not in held]
-    return [entry for entry in training if _patient(entry, path) in dealt[part.name]]
+        return [entry for entry in training if patient_of(entry, path) not in held]
+    return [entry for entry in training if patient_of(entry, path) in dealt[part.name]]
 
 
-def _item(entry: Entry, path: Path, split: str, *, decode: bool) -> dict[str, Any]:
-    case = _case(entry, path)
-    item: dict[Any, Any] = {"image": _existing(entry["image"], path, case)}
+def _item(entry: Entry, path: Path, split: str, *, decode: bool) -> Case:
+    case = case_of(entry, path)
+    item: Case = {"image": _existing(entry["image"], path, case), "patient": patient_of(entry, path), "case": case}
     if "label" in entry or split != "test":
         item["label"] = _raters(entry, path, case)
-    item |= {"patient": _patient(entry, path), "case": case}
     if decode:
-        LoadCased()(item)
+        load_case(item)
     return item
 
 
@@ -166,21 +145,6 @@ def _existing(name: Any, path: Path, case: str) -> Any:
     file = path.parent / name
     if not file.exists():
         raise ValueError(
-            f"{path}: case '{case}' names {file}, which does not exist; paths are relative to the JSON's folder."
+            f"{path}: case '{case}' names {file}, which does not exist; correct the path, which is relative to the JSON's folder."
         )
     return str(file)
-
-
-def _case(entry: Entry, path: Path) -> str:
-    if not entry.get("image"):
-        raise ValueError(
-            f"{path}: the entry {dict(entry)} has no 'image'; name a file, a DICOM folder, or channel files."
-        )
-    first = entry["image"][0] if isinstance(entry["image"], list) else entry["image"]
-    name = Path(first) if not Path(first).is_absolute() else Path(*Path(first).parts[-2:])
-    stem = str(name) if (path.parent / first).is_dir() else re.sub(r"(\.nii)?\.\w+$", "", str(name))
-    return safe_name(str(entry.get("case", stem)))
-
-
-def _patient(entry: Entry, path: Path) -> str:
-    return str(entry["patient"]) if "patient" in entry else _case(entry, path)

@@ -8,10 +8,9 @@ Normalizing Flows", 2021, arXiv 2108.02155 (NF-PUNet).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from monai_flowssn.data.items import check_items, make_item, open_picture, pick_evenly
-from monai_flowssn.data.pictures import open_mask, resize_image, resize_mask
+from monai_flowssn.data.cases import Case, check_cases, make_case, pick_evenly
+from monai_flowssn.data.pictures import open_mask, read_picture, resize_image, resize_mask, to_bytes
 from monai_flowssn.data.splits import Split
 
 __all__ = ["kvasir"]
@@ -28,7 +27,7 @@ def kvasir(
     folds: int | None = None,
     fold: int = 0,
     size: int = 128,
-) -> list[dict[str, Any]]:
+) -> list[Case]:
     """List the cases of one split as in-memory items, grey and resized to a square.
 
     `root` has images/<name>.jpg and masks/<name>.jpg, as the archive unpacks (1,000 images, 332x487 to 1920x1072
@@ -59,10 +58,10 @@ def kvasir(
         raise ValueError(f"{root} has no images/*.jpg; give the folder Kvasir-SEG with its images/ and masks/.")
     kept = part.patients([path.stem for path in paths])
     chosen = pick_evenly([path for path in paths if path.stem in kept], limit)
-    return check_items([_read(path, root, size) for path in chosen], source=root, split=split)
+    return check_cases([_read(path, root, size) for path in chosen], source=root, split=split)
 
 
-def _read(path: Path, root: Path, size: int) -> dict[str, Any]:
-    picture = open_picture(path).convert("L")
-    label = resize_mask(open_mask(root / "masks" / path.name, like=picture), (size, size))[None]
-    return make_item(resize_image(picture, (size, size)), label, patient=path.stem, case=path.stem)
+def _read(path: Path, root: Path, size: int) -> Case:
+    image = to_bytes(read_picture(path, channels=1), path)
+    label = resize_mask(open_mask(root / "masks" / path.name, like=image), (size, size))[None]
+    return make_case(resize_image(image, (size, size)), label, patient=path.stem, case=path.stem)

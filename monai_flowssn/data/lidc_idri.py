@@ -6,8 +6,10 @@ Medical Physics 38, 2011.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import h5py
 import numpy as np
 import torch
 
-from monai_flowssn.data.items import check_items, make_item, open_picture, pick_evenly
+from monai_flowssn.data.cases import Case, check_cases, make_case, pick_evenly, spacing_affine
+from monai_flowssn.data.hdf5 import opened
+from monai_flowssn.data.pictures import read_picture, read_picture_mask, to_bytes
 from monai_flowssn.data.safe_pickle import load_arrays
 from monai_flowssn.data.splits import SPLITS, Split
 
@@ -23,6 +27,7 @@ __all__ = ["lidc"]
 
 HDF5, PICKLE = (".hdf5", ".h5"), (".pickle", ".pkl")
 BLOCK = 512  # slices read at once (about), which bounds the memory beyond the result
+logger = logging.getLogger(__name__)
 
 
 def lidc(
@@ -33,7 +38,7 @@ def lidc(
     seed: int = 0,
     folds: int | None = None,
     fold: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[Case]:
     """List the cases of one split as in-memory items.
 
     `root` is one of
@@ -47,7 +52,8 @@ def lidc(
       [<split>/]gt/<patient>/<name>_l0.png to _l3.png (also flat, named <patient>_<name>.png, and with lesions for gt).
       Without train, val and test folders the patients are split here.
 
-    Whatever the form, grey values are in 0..255: uint8 where the source has 8 bits, else float32. With ``folds`` the
+    Whatever the form, grey values are in 0..255: uint8 where the source has 8 bits, else float32. Floats of an HDF5 file are
+    taken for [-0.5, 0.5] if any of the whole file is negative, else for [0, 1], and the log says which. With ``folds`` the
     source's own split gives way to a cross-validation over all patients, which needs all three groups or folders.
 
     The HDF5 form has met a file built from the real LIDC-IDRI; the pickle and the folder tree have met only files made
@@ -68,12 +74,12 @@ def lidc(
     if not root.exists():
         raise ValueError(f"{root} does not exist; give the HDF5 file, the pickle, or the folder of the LIDC data.")
     if root.is_dir() and any((root / name / "images").is_dir() for name in ("", *SPLITS)):
-        return check_items(_from_folders(root, part, limit), source=root, split=split)
+        return check_cases(_from_folders(root, part, limit), source=root, split=split)
     path = _only_file(root) if root.is_dir() else root
     if path.suffix in HDF5:
-        return check_items(_from_hdf5(path, part, limit), source=path, split=split)
+        return check_cases(_from_hdf5(path, part, limit), source=path, split=split)
     if path.suffix in PICKLE:
-        return check_items(_from_pickle(path, part, limit), source=path, split=split)
+        return check_cases(_from_pickle(path, part, limit), source=path, split=split)
     raise ValueError(f"{path} is of unknown type; expected one of {HDF5 + PICKLE}, or a folder with images/ and gt/.")
 
 
@@ -87,36 +93,27 @@ def _only_file(folder: Path) -> Path:
     return files[0]
 
 
-def _from_hdf5(path: Path, part: Split, limit: int | None) -> list[dict[str, Any]]:
-    try:
-        with h5py.File(path, "r") as file:
-            for name in part.sources:
-                _check_layout(file, path, name)
-            if part.folds is None:
-                _warn_of_leaks(file, path)
-            uids = {name: [_text(uid) for uid in file[name]["uids"][:]] for name in part.sources}
-            kept = part.patients(uids)
-            picked = pick_evenly(
-                [(name, row) for name in uids for row, uid in enumerate(uids[name]) if uid in kept], limit
-            )
-            rows = {name: np.array([row for group, row in picked if group == name], int) for name in uids}
-            return [item for name in uids for item in _from_group(file[name], rows[name], name, path)]
-    except OSError as error:
-        raise ValueError(
-            f"{path} is not a whole HDF5 file ({error}); it was probably cut while being copied or written. "
-            "Compare its size with the source, and copy, download or unpack it again."
-        ) from error
+def _from_hdf5(path: Path, part: Split, limit: int | None) -> list[Case]:
+    with opened(path) as file:
+        for name in part.sources:
+            _check_layout(file, path, name)
+        if part.folds is None:
+            _warn_of_leaks(file, path)
+        uids = {name: [_text(uid) for uid in file[name]["uids"][:]] for name in part.sources}
+        kept = part.patients(uids)
+        picked = pick_evenly([(name, row) for name in uids for row, uid in enumerate(uids[name]) if uid in kept], limit)
+        rows = {name: np.array([row for group, row in picked if group == name], int) for name in uids}
+        return [item for name in uids for item in _from_group(file[name], rows[name], name, path)]
 
 
-def _from_group(group: h5py.Group, rows: np.ndarray, split: str, path: Path) -> list[dict[str, Any]]:
-    images = _read_rows(group["images"], rows, _image_type(group["images"].dtype, path))
+def _from_group(group: h5py.Group, rows: np.ndarray, split: str, path: Path) -> list[Case]:
+    images = _read_images(group["images"], rows, path)
     labels = _read_rows(group["labels"], rows, np.uint8 if group["labels"].dtype.kind in "bu" else np.int16)
     uids = group["uids"][:][rows]
     spacings = group["spacing"][:][rows] if "spacing" in group else np.ones(len(rows))
     names = _case_names(group, split)
-    _scale_to_255(images, path)
     return [
-        make_item(image[None], label, patient=_text(uid), case=names[row], spacing=float(spacing))
+        make_case(image[None], label, patient=_text(uid), case=names[row], affine=spacing_affine(spacing, spacing))
         # tensors are cut, not arrays: all cases then share one storage, which worker processes share too
         for image, label, uid, row, spacing in zip(*map(torch.from_numpy, (images, labels)), uids, rows, spacings)
     ]
@@ -133,16 +130,40 @@ def _check_layout(file: h5py.File, path: Path, split: str) -> None:
     if len(images) != 3 or len(labels) != 4 or labels[:3] != images or uids != images[:1]:
         raise ValueError(
             f"{path}: group '{split}' has images {images}, labels {labels}, uids {uids}; "
-            "expected (n, H, W), (n, H, W, raters), (n,)."
+            "write them again as (n, H, W), (n, H, W, raters), (n,)."
         )
     if group["labels"].dtype.kind not in "biu":
         raise ValueError(f"{path}: labels are {group['labels'].dtype}; store class ids as integers.")
 
 
-def _image_type(dtype: np.dtype, path: Path) -> type:
-    if dtype != np.uint8 and dtype.kind != "f":
-        raise ValueError(f"{path}: images are {dtype}; store uint8, or floats in [-0.5, 0.5] or [0, 1].")
-    return np.uint8 if dtype == np.uint8 else np.float32
+def _read_images(dataset: h5py.Dataset, rows: np.ndarray, path: Path) -> np.ndarray:
+    """Read some images (n, x, y) in 0..255: uint8 as it is, floats as the range of the whole file says."""
+    if dataset.dtype == np.uint8:
+        return _read_rows(dataset, rows, np.uint8)
+    if dataset.dtype.kind != "f":
+        raise ValueError(f"{path}: images are {dataset.dtype}; store uint8, or floats in [-0.5, 0.5] or [0, 1].")
+    images = _read_rows(dataset, rows, np.float32)
+    images += _shift_of_floats(path, path.stat().st_mtime_ns)
+    images *= 255.0
+    return images
+
+
+@lru_cache(maxsize=8)
+def _shift_of_floats(path: Path, _changed: int) -> float:
+    """Say what makes the floats of a file start at 0, by those of all its groups: a dark case alone looks like another range."""
+    low, high, slack = np.inf, -np.inf, 1e-3
+    with h5py.File(path, "r") as file:
+        for dataset in (file[name]["images"] for name in SPLITS if name in file and "images" in file[name]):
+            for start in range(0, len(dataset), BLOCK):
+                block = dataset[start : start + BLOCK]
+                low, high = np.minimum(low, block.min()), np.maximum(high, block.max())  # these keep NaN
+    shift = 0.5 if low < -slack else 0.0
+    if not (low + shift >= -slack and high + shift <= 1 + slack):
+        raise ValueError(
+            f"{path}: image values lie in [{low:g}, {high:g}]; scale them to [-0.5, 0.5] or [0, 1], or store uint8."
+        )
+    logger.info("%s: images lie in [%g, %g] and are read as [%g, %g].", path, low, high, -shift, 1 - shift)
+    return shift
 
 
 def _read_rows(dataset: h5py.Dataset, rows: np.ndarray, dtype: type) -> np.ndarray:
@@ -154,20 +175,21 @@ def _read_rows(dataset: h5py.Dataset, rows: np.ndarray, dtype: type) -> np.ndarr
     for start in range(0, len(dataset), step):
         first, last = np.searchsorted(rows, [start, start + step])
         if first < last:
-            out[first:last] = dataset[start : start + step][rows[first:last] - start].transpose(axes)
+            block = dataset[start : start + step][rows[first:last] - start]
+            _check_fits(block, out.dtype, dataset)
+            out[first:last] = block.transpose(axes)
     return out
 
 
-def _scale_to_255(images: np.ndarray, path: Path) -> None:
-    """Bring floats in [-0.5, 0.5] (PHiSeg) or [0, 1] to 0..255 in place; uint8 has that range already."""
-    if images.dtype == np.uint8 or not images.size:
-        return
-    low, high, slack = float(images.min()), float(images.max()), 1e-3
-    centred = low >= -0.5 - slack and high <= 0.5 + slack
-    if not centred and not (low >= -slack and high <= 1 + slack):
-        raise ValueError(f"{path}: image values lie in [{low:g}, {high:g}]; expected [-0.5, 0.5], [0, 1], or uint8.")
-    images += 0.5 if centred else 0.0
-    images *= 255.0
+def _check_fits(block: np.ndarray, dtype: np.dtype, dataset: h5py.Dataset) -> None:
+    """Refuse class ids that another type would turn into others."""
+    if block.dtype.kind in "iu" and not np.can_cast(block.dtype, dtype):
+        limits = np.iinfo(dtype)
+        if block.min() < limits.min or block.max() > limits.max:
+            raise ValueError(
+                f"{dataset.file.filename}: {dataset.name} holds values from {block.min()} to {block.max()}; class ids must lie "
+                f"within {limits.min} and {limits.max}: map them to 0, 1, ... in the file."
+            )
 
 
 def _text(value: Any) -> str:
@@ -189,7 +211,7 @@ def _warn_of_leaks(file: h5py.File, path: Path) -> None:
         )
 
 
-def _from_pickle(path: Path, part: Split, limit: int | None) -> list[dict[str, Any]]:
+def _from_pickle(path: Path, part: Split, limit: int | None) -> list[Case]:
     data = load_arrays(path)
     keys = {"image", "masks", "series_uid"}
     if not isinstance(data, Mapping) or not all(isinstance(v, Mapping) and keys <= v.keys() for v in data.values()):
@@ -199,25 +221,29 @@ def _from_pickle(path: Path, part: Split, limit: int | None) -> list[dict[str, A
     return [_from_entry(_text(name), data[name], path) for name in pick_evenly(names, limit)]
 
 
-def _from_entry(name: str, entry: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _from_entry(name: str, entry: Mapping[str, Any], path: Path) -> Case:
     image = np.asarray(entry["image"], dtype=np.float32).T[None] * np.float32(255)
     if not (image.min() >= -0.5 and image.max() <= 255.5):
         raise ValueError(f"{path}: case '{name}' has image values beyond [0, 1]; this is not the pickle of S. Knegt.")
-    label = _stack([np.asarray(mask) for mask in entry["masks"]], image.shape[1:], f"{path}: case '{name}'")
-    return make_item(image, label, patient=_text(entry["series_uid"]), case=name)
+    label = _stack([np.asarray(mask).T for mask in entry["masks"]], image.shape[1:], f"{path}: case '{name}'")
+    return make_case(image, label, patient=_text(entry["series_uid"]), case=name)
 
 
 def _stack(masks: Sequence[np.ndarray], size: tuple[int, ...], case: str) -> np.ndarray:
-    """Stack the masks (y, x) of the raters of one case into (R, x, y) uint8 of zeros and ones."""
-    sizes = [mask.T.shape for mask in masks]
+    """Stack the masks (x, y) of the raters of one case into (R, x, y) uint8 of zeros and ones."""
+    sizes = [mask.shape for mask in masks]
     if not sizes or any(each != size for each in sizes):
         raise ValueError(
             f"{case}: rater masks of sizes {sizes} for an image of {size}; every mask needs the image's size."
         )
-    return np.stack([(mask.T > 0).astype(np.uint8) for mask in masks])
+    for mask in masks:
+        values = np.unique(mask)
+        if not np.isin(values, (0, 1)).all() and not np.isin(values, (0, 255)).all():
+            raise ValueError(f"{case}: a rater's mask holds {values[:5].tolist()}; it must hold 0 and 1, or 0 and 255.")
+    return np.stack([(mask > 0).astype(np.uint8) for mask in masks])
 
 
-def _from_folders(root: Path, part: Split, limit: int | None) -> list[dict[str, Any]]:
+def _from_folders(root: Path, part: Split, limit: int | None) -> list[Case]:
     if (root / "images").is_dir():
         found = _pictures(root)
         kept = part.patients([_patient_of(path) for path, _ in found])
@@ -243,10 +269,10 @@ def _patient_of(path: Path) -> str:
     return path.stem.split("_")[0] if path.parent.name == "images" else path.parent.name
 
 
-def _from_pictures(path: Path, masks: Path) -> dict[str, Any]:
-    image = np.array(open_picture(path).convert("L")).T[None].copy()
+def _from_pictures(path: Path, masks: Path) -> Case:
+    image = to_bytes(read_picture(path, channels=1), path)
     raters = [rater for i in range(4) if (rater := masks / f"{path.stem}_l{i}.png").exists()]
-    label = _stack([np.asarray(open_picture(rater).convert("L")) for rater in raters], image.shape[1:], str(path))
+    label = _stack([read_picture_mask(rater) for rater in raters], image.shape[1:], str(path))
     patient = _patient_of(path)
     case = path.stem if path.stem.startswith(patient) else f"{patient}_{path.stem}"
-    return make_item(image, label, patient=patient, case=case)
+    return make_case(image, label, patient=patient, case=case)

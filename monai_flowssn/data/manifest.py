@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from monai_flowssn.annotations import annotated_raters
 from monai_flowssn.files import written_whole
 
 __all__ = ["describe", "fingerprint", "write_manifest"]
@@ -55,9 +56,9 @@ def describe(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "masks": sum(map(_raters, labels)),
     }
     if labels and not any(isinstance(label, (str, Path, list, tuple)) for label in labels):
-        flat = [_array(label).reshape(len(label), -1) for label in labels]
-        counts["masks_empty"] = int(sum((~mask.any(1)).sum() for mask in flat))
-        counts["masks_missing"] = int(sum((mask == -1).all(1).sum() for mask in flat))
+        arrays = [torch.from_numpy(_array(label)) for label in labels]
+        counts["masks_empty"] = int(sum((~mask.flatten(1).any(1)).sum() for mask in arrays))
+        counts["masks_missing"] = int(sum((~annotated_raters(mask[None])).sum() for mask in arrays))
     return {**counts, "fingerprint": fingerprint(items), "sha256": _digest(items, whole=True), "patient_ids": patients}
 
 

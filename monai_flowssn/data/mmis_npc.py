@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import h5py
-import nibabel
 import numpy as np
-import torch
 
-from monai_flowssn.data.items import check_items, make_item, pick_evenly
+from monai_flowssn.data.cases import Case, check_cases, make_case, pick_evenly, spacing_affine
+from monai_flowssn.data.geometry import check_same_place
+from monai_flowssn.data.hdf5 import opened
+from monai_flowssn.data.reading import read_image
 from monai_flowssn.data.splits import Split, split_patients
 
 __all__ = ["mmis"]
@@ -42,7 +42,7 @@ def mmis(
     fold: int = 0,
     volumes: bool = False,
     empty_slices: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[Case]:
     """List the cases of one split as in-memory items: slices (2-D) or volumes (3-D), in their own resolution.
 
     `root` has the folders training, validation and testing with
@@ -83,12 +83,13 @@ def mmis(
     items = []
     for volume, group in groupby(pick_evenly(cases, limit), key=lambda case: case[0]):
         image, affine = _read(volume, MODALITIES)
-        label, _ = _read(volume, RATERS)
+        label, place = _read(volume, RATERS)
         if image.shape[1:] != label.shape[1:]:
             raise ValueError(f"{volume.files[0]}: {MODALITIES} have size {image.shape[1:]}, masks {label.shape[1:]}.")
+        check_same_place(place, affine, image.shape[1:], f"{volume.files[0]}: {RATERS[0]}")
         image, label = _scale_to_255(image, volume), _check_masks(label, volume)
         items += [_make(volume, z, image, label, affine) for _, z in group]
-    return check_items(items, source=root, split=split)
+    return check_cases(items, source=root, split=split)
 
 
 def _list_patients(root: Path, folder: str) -> list[_Volume]:
@@ -129,35 +130,36 @@ def _read(volume: _Volume, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarr
     sizes = {name: array.shape for name, array in zip(names, arrays)}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"{volume.files[0]}: sizes differ, {sizes}; all contrasts and masks need the same grid.")
+    for name, affine in zip(names, affines):
+        check_same_place(affine, affines[0], arrays[0].shape, f"{volume.files[0]}: {name}")
     return np.stack(arrays), affines[0]
 
 
 def _read_hdf5(volume: _Volume, name: str) -> tuple[np.ndarray, np.ndarray]:
-    planes, spacing = [], np.ones(3)
+    planes, spacings = [], set()
     for path in volume.files:
-        try:
-            with h5py.File(path, "r") as file:
-                if name not in file:
-                    raise ValueError(f"{path} has {sorted(file)}, but no '{name}'; copy or download it again.")
-                planes.append(np.atleast_3d(file[name][()].T))  # (x, y, z)
-                spacing = file["voxel_spacing"][()] if "voxel_spacing" in file else spacing
-        except OSError as error:
-            raise ValueError(f"{path} is not a whole HDF5 file ({error}); copy or download it again.") from error
+        with opened(path) as file:
+            if name not in file:
+                raise ValueError(f"{path} has {sorted(file)}, but no '{name}'; copy or download it again.")
+            planes.append(np.atleast_3d(file[name][()].T))  # (x, y, z)
+            spacings.add(tuple(np.ravel(file["voxel_spacing"][()]).tolist()) if "voxel_spacing" in file else (1.0,) * 3)
     sizes = {plane.shape[:2] for plane in planes}
-    if len(sizes) > 1:
-        raise ValueError(f"{volume.files[0].parent}: slices of '{volume.patient}' have the sizes {sorted(sizes)}.")
-    return np.concatenate(planes, axis=2), np.diag([*spacing[::-1].astype(float), 1.0])
+    if len(sizes) > 1 or len(spacings) > 1:
+        raise ValueError(
+            f"{volume.files[0].parent}: slices of '{volume.patient}' have the sizes {sorted(sizes)} and spacings "
+            f"{sorted(spacings)}; those of a volume have one: correct or remove it."
+        )
+    return np.concatenate(planes, axis=2), spacing_affine(*spacings.pop()[::-1])
 
 
 def _read_nifti(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     path = next(iter(sorted(folder.glob(f"{name}.nii*"))), None)
     if path is None:
         raise ValueError(f"{folder / name}.nii.gz is missing; every patient needs {MODALITIES} and {RATERS}.")
-    try:
-        image: Any = nibabel.load(path)
-        return np.asarray(image.dataobj), image.affine
-    except Exception as error:  # nibabel, gzip and zlib have errors of their own
-        raise ValueError(f"{path} does not load ({error}); replace this file with a good copy.") from error
+    image = read_image(path)
+    if image.ndim != 4 or len(image) != 1:
+        raise ValueError(f"{path} has shape {tuple(image.shape)} (channels first); it must be one volume (x, y, z).")
+    return image[0].numpy(), image.affine.numpy()
 
 
 def _scale_to_255(image: np.ndarray, volume: _Volume) -> np.ndarray:
@@ -179,12 +181,9 @@ def _check_masks(label: np.ndarray, volume: _Volume) -> np.ndarray:
     return label.astype(np.uint8)
 
 
-def _make(volume: _Volume, z: int | None, image: np.ndarray, label: np.ndarray, affine: np.ndarray) -> dict[str, Any]:
+def _make(volume: _Volume, z: int | None, image: np.ndarray, label: np.ndarray, affine: np.ndarray) -> Case:
     case, affine = volume.patient, affine.copy()
     if z is not None:
         image, label = (np.ascontiguousarray(array[..., z]) for array in (image, label))
         case, affine[:3, 3] = f"{case}_slice-{z:03d}", affine[:3, 3] + z * affine[:3, 2]
-    item = make_item(image, label, patient=volume.patient, case=case)
-    for key in ("image", "label"):
-        item[key].affine = torch.from_numpy(affine)
-    return item
+    return make_case(image, label, patient=volume.patient, case=case, affine=affine)

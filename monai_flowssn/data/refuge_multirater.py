@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from monai_flowssn.data.items import check_items, make_item, open_picture, pick_evenly
-from monai_flowssn.data.pictures import open_mask, resize_image, resize_mask
+from monai_flowssn.data.cases import Case, check_cases, make_case, pick_evenly
+from monai_flowssn.data.pictures import open_mask, read_picture, resize_image, resize_mask, to_bytes
 from monai_flowssn.data.splits import Split
 
 __all__ = ["refuge"]
@@ -44,7 +44,7 @@ def refuge(
     fold: int = 0,
     size: int = 256,
     structures: Sequence[str] = ("cup",),
-) -> list[dict[str, Any]]:
+) -> list[Case]:
     """List the cases of one split as in-memory items, resized to a square.
 
     `root` has, for every split, one of
@@ -83,7 +83,7 @@ def refuge(
     chosen = pick_evenly([each for cases in found.values() for each in cases if each.case in kept], limit)
     with ThreadPoolExecutor() as pool:  # nearly all the time goes into decoding, during which Pillow lets threads run
         items = list(pool.map(lambda files: _read(files, size), chosen))
-    return check_items(items, source=root, split=split)
+    return check_cases(items, source=root, split=split)
 
 
 def _list_cases(root: Path, split: str, structures: Sequence[str]) -> list[_Files]:
@@ -142,10 +142,10 @@ def _from_folder(folder: Path, split: str, structures: Sequence[str]) -> _Files:
     return _Files(f"{split}_{folder.name}", image if image.exists() else image.with_suffix(".png"), masks)
 
 
-def _read(files: _Files, size: int) -> dict[str, Any]:
-    picture = open_picture(files.image).convert("RGB")
+def _read(files: _Files, size: int) -> Case:
+    image = to_bytes(read_picture(files.image, channels=3), files.image)
     label = np.zeros((len(RATERS), size, size), np.uint8)  # (R, *S)
     for value, paths in enumerate(files.masks, start=1):
         for mask, path in zip(label, paths):
-            mask[resize_mask(open_mask(path, like=picture), (size, size)) > 0] = value
-    return make_item(resize_image(picture, (size, size)), label, patient=files.case, case=files.case)
+            mask[resize_mask(open_mask(path, like=image), (size, size)) > 0] = value
+    return make_case(resize_image(image, (size, size)), label, patient=files.case, case=files.case)

@@ -2,53 +2,41 @@
 
 from monai_flowssn.handlers.best_checkpoint import BestCheckpoint, EarlyStop
 from monai_flowssn.handlers.bfloat16 import UnscaledBFloat16
+from monai_flowssn.handlers.budget import Budget
 from monai_flowssn.handlers.case_table import CaseTable
 from monai_flowssn.handlers.clip_gradient import ClipGradient
 from monai_flowssn.handlers.ema import WarmUpEMAHandler
 from monai_flowssn.handlers.epoch_seed import EpochSeed
+from monai_flowssn.handlers.finishing import Finishing, stage_schedule
 from monai_flowssn.handlers.fixed_options import FixedOptions
 from monai_flowssn.handlers.last_checkpoint import LastCheckpoint
 from monai_flowssn.handlers.last_validation import LastValidation
-from monai_flowssn.handlers.metrics import (
-    AverageIoUHandler,
-    CalibrationHandler,
-    DiversityHandler,
-    GEDHandler,
-    HMIoUHandler,
-    NCCHandler,
-    NLLHandler,
-    RaterDiceHandler,
-)
+from monai_flowssn.handlers.metrics import CaseMetricHandler, CompareOnce
 from monai_flowssn.handlers.mlflow_run import MLflowRunHandler
 from monai_flowssn.handlers.non_finite import StopOnNonFinite
 from monai_flowssn.handlers.sampling_time import SamplingTime
 from monai_flowssn.handlers.standard_metrics import standard_metrics
-from monai_flowssn.handlers.time_budget import TimeBudget
 from monai_flowssn.handlers.weights_loader import WeightsLoader
 
 __all__ = [
-    "AverageIoUHandler",
     "BestCheckpoint",
-    "CalibrationHandler",
+    "Budget",
+    "CaseMetricHandler",
     "CaseTable",
     "ClipGradient",
-    "DiversityHandler",
+    "CompareOnce",
     "EarlyStop",
     "EpochSeed",
+    "Finishing",
     "FixedOptions",
-    "GEDHandler",
-    "HMIoUHandler",
     "LastCheckpoint",
     "LastValidation",
     "MLflowRunHandler",
-    "NCCHandler",
-    "NLLHandler",
-    "RaterDiceHandler",
     "SamplingTime",
     "StopOnNonFinite",
-    "TimeBudget",
     "UnscaledBFloat16",
     "WarmUpEMAHandler",
     "WeightsLoader",
+    "stage_schedule",
     "standard_metrics",
 ]

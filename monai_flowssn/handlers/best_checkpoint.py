@@ -27,6 +27,10 @@ class BestCheckpoint:
 
     def __init__(self, save_dir: str | Path, model: nn.Module) -> None:
         self.save_dir, self.model = Path(save_dir), model
+        self.forget()
+
+    def forget(self) -> None:
+        """Let the next model be the best."""
         self.best, self.since = math.inf, 0  # since: validations without a better one
 
     def attach(self, engine: Engine) -> None:

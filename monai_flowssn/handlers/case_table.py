@@ -10,6 +10,7 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.utils import string_list_all_gather
+from torch import Tensor
 
 from monai_flowssn.files import written_whole
 from monai_flowssn.handlers.metrics import CaseMetricHandler
@@ -19,7 +20,9 @@ class CaseTable:
     """Write ``per_case.csv``: case, patient and every metric that keeps its details, at full precision.
 
     What a paired comparison or a bootstrap over patients needs. MONAI's ``MetricsSaver`` writes one file per metric, with four
-    decimals and no patient. An evaluation in one process that fails leaves the cases before as ``per_case_unfinished.csv``.
+    decimals and no patient. A metric that is pooled over cases has a column for each part of its sums, ``name/1`` ..., and
+    ``name/weight`` (:func:`~monai_flowssn.metrics.pool`). An evaluation in one process that fails leaves the cases before as
+    ``per_case_unfinished.csv``.
 
     Args:
         save_dir: folder of the file.
@@ -48,16 +51,14 @@ class CaseTable:
 
     def _finish(self, engine: Any) -> None:
         names = string_list_all_gather(self._names)
-        details = {name: values.flatten().tolist() for name, values in engine.state.metric_details.items()}
+        details = _columns(engine.state.metric_details)
         if idist.get_rank() == 0:
             self._write(self.folder / self.filename, names, details)
             (self.folder / self.unfinished).unlink(missing_ok=True)
 
     def _keep(self, engine: Engine, error: BaseException) -> None:
         if self._names and idist.get_world_size() == 1:
-            details = {
-                name: handler.metric_fn.get_buffer().flatten().tolist() for name, handler in self.metrics.items()
-            }
+            details = _columns({name: handler.metric_fn.get_buffer() for name, handler in self.metrics.items()})
             path = self.folder / self.unfinished
             self._write(path, self._names, details)
             engine.logger.error("the evaluation stopped; its %d cases before are in %s", len(self._names), path)
@@ -70,3 +71,15 @@ class CaseTable:
             writer.writerow(["case", "patient", *details])
             for row, name in sorted(enumerate(names), key=lambda entry: int(entry[1].partition("\n")[0])):
                 writer.writerow([*name.split("\n")[1:], *(repr(values[row]) for values in details.values())])
+
+
+def _columns(details: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """Values by column of metrics (cases,), or (cases, J + 1) where they are pooled."""
+    columns = {}
+    for name, values in details.items():
+        if values.ndim == 1:
+            columns[name] = values.tolist()
+        else:
+            ends = [*map(str, range(1, values.shape[1])), "weight"]
+            columns |= {f"{name}/{end}": part.tolist() for end, part in zip(ends, values.T, strict=True)}
+    return columns

@@ -1,5 +1,1 @@
-"""A MONAI Label app for our bundles. Import it where MONAI Label is installed (``scripts/label_server`` sees to that)."""
-
-from monai_flowssn.label.app import StochasticSegmentation
-
-__all__ = ["StochasticSegmentation"]
+"""A MONAI Label app for our bundles: :class:`monai_flowssn.label.app.StochasticSegmentation`, where MONAI Label is installed."""

@@ -2,27 +2,78 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.transform.writer import Writer
+from monailabel.utils.others.generic import device_list, device_map, name_to_device, remove_file
 
-from monai_flowssn.label.requests import refuse_config, refuse_path
+from monai_flowssn.label.requests import check_option, refuse_config, refuse_path
 from monai_flowssn.workflows import on_device, precision
+
+EXTENSIONS = [".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha", ".png", ".tif"]
+MAX_VOXELS = 2**31  # draws times voxels: 16 draws of 512x512x500, one byte each
+
+
+def device_of(request: Mapping[str, Any]) -> str:
+    """Return the device that a request names, or the first one.
+
+    Raises:
+        ValueError: if there is no such device here.
+    """
+    named = request.get("device")
+    check_option("device", named, [None, "cpu", "cuda", *device_list(), *device_map().values()])
+    return name_to_device(named)
 
 
 class DrawInferTask(BundleInferTask):
-    """MONAI Label's inference of a bundle; files of 2-D images keep their geometry, and draws are numbered segments."""
+    """MONAI Label's inference of a bundle; files of 2-D images keep their geometry, and draws are numbered segments.
+
+    Args:
+        path: of the bundle.
+        conf: MONAI Label's ``--conf`` settings; ``max_voxels`` bounds the draws of a request times the voxels of its image.
+    """
+
+    def __init__(self, path: str, conf: dict[str, str]) -> None:
+        super().__init__(path, conf)
+        self.conf = conf
+        self.max_voxels = int(float(conf.get("max_voxels", MAX_VOXELS)))
+        self.on_device: dict[str, DrawInferTask] = {}
 
     def __call__(self, request: dict[str, Any], callbacks: dict[Any, Any] | None = None) -> tuple[Any, Any]:
         """Return the answer to a request of plain values."""
         refuse_config(request)
         refuse_path(request.get("model_filename"))
         refuse_path((request.get("result_extension") or "").removeprefix("."))
+        for name in self.displayable_configs.keys() & request.keys():
+            check_option(name, request[name], self.displayable_configs[name])
+        check_option("model_filename", request.get("model_filename"), [None, self.models(), *self.models()])
+        check_option("result_extension", request.get("result_extension"), [None, "", *EXTENSIONS])
         # `label` would be read as the masks of raters, from wherever it says
-        return super().__call__({name: value for name, value in request.items() if name != "label"}, callbacks)
+        plain = {name: value for name, value in request.items() if name != "label"}
+        task = self.on(device_of(request))
+        return super(DrawInferTask, task).__call__(plain, callbacks)
+
+    def on(self, device: str) -> DrawInferTask:
+        """Return this model for one device: a request writes its options into the config, and two devices draw at once."""
+        if device not in self.on_device:
+            self.on_device[device] = DrawInferTask(self.bundle_path, self.conf) if self.on_device else self
+        return self.on_device[device]
+
+    def warm(self, device: str) -> None:
+        """Load the model, draw of an image of its training's size, and write: the first answer is then as fast as others."""
+        channels, size = map(self.bundle_config.get_parsed_content, ("data::channels", "spatial_size"))
+        data = {**self.config(), "image": torch.zeros(channels, *size), "device": device, "image_path": "none.nii.gz"}
+        task = self.on(device)
+        task.pre_transforms(data)  # gives the options to the config
+        task.run_inferer(data, device=device)
+        path, _ = task.writer({**data, task.output_label_key: MetaTensor(torch.zeros(*size, dtype=torch.uint8))})
+        remove_file(path)
 
     def _get_network(self, device: Any, data: dict[str, Any] | None) -> Any:
         # as in the bundle's own workflows: MONAI Label builds `network_def`, which `network` puts into the fast layout
@@ -30,14 +81,35 @@ class DrawInferTask(BundleInferTask):
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> Any:
         """Draw in the precision that the bundle's own inference has on that device."""
+        size = data["image"].shape[1:]
+        drawn = data["draws"] * math.prod(size)
+        if drawn > self.max_voxels:
+            raise ValueError(
+                f"{data['draws']} draws of {'x'.join(map(str, size))} are {drawn:.3g} voxels, and {self.max_voxels:.3g} are the "
+                f"limit; ask for at most {self.max_voxels // math.prod(size)} draws."
+            )
+        self.told(data)
         cuda = precision(device, self.bundle_config.get("evaluator::amp"))
         with torch.autocast("cuda", enabled=cuda["amp"], **cuda["amp_kwargs"]):
             return super().run_inferer(data, convert_to_batch, device)
 
+    def told(self, data: dict[str, Any]) -> None:
+        """Give the model the points that the client clicked, ``foreground: [[x, y, z], ...]``; here for models that take them.
+
+        Raises:
+            ValueError: if there are some, because no model takes any yet.
+        """
+        if data.get("foreground") or data.get("background"):
+            raise ValueError("this model draws from the image alone; send no foreground or background points.")
+
+    def models(self) -> list[str]:
+        """Return the names of the models, those that trainings have left since the server was started too."""
+        names = [path.name for path in Path(self.bundle_path, "models").glob("*.pt")]
+        return sorted(names, key=lambda name: (len(name), name))
+
     def info(self) -> dict[str, Any]:
-        """Return what clients show; with the models that trainings have left since the server was started."""
-        models = Path(self.bundle_path, "models").glob("*.pt")
-        self._config["model_filename"] = sorted((path.name for path in models), key=lambda name: (len(name), name))
+        """Return what clients show."""
+        self._config["model_filename"] = self.models()
         return super().info()
 
     def writer(self, data: dict[str, Any], extension: str | None = None, dtype: Any = None) -> tuple[Any, Any]:

@@ -31,7 +31,7 @@ class RaterTrainTask(BundleTrainTask):
         if self.bundle_config.get("data::crops", Data.crops) == "centre":
             raise ValueError(
                 "this model looks at the centre of an image, and would not see what is annotated elsewhere; make its bundle with "
-                "scripts/package.py ... --set data::crops=anywhere."
+                "monai-flowssn package ... --set data::crops=anywhere."
             )
         # MONAI takes other values of `tracking` for a config file to load; the bundle keeps track of its trainings itself
         plain = {name: value for name, value in request.items() if name not in ("tracking", "run_id")}

@@ -7,7 +7,7 @@ from typing import Any
 
 from monai.utils import ensure_tuple
 
-__all__ = ["refuse_config", "refuse_path"]
+__all__ = ["check_option", "refuse_config", "refuse_path"]
 
 
 def refuse_config(value: Any) -> None:
@@ -46,3 +46,29 @@ def refuse_path(name: Any) -> None:
     for each in ensure_tuple(name):
         if each and (str(each).startswith(".") or any(sign in str(each) for sign in "/\\\0")):
             raise ValueError(f"{each!r} is no plain name; names of studies, tags and models have no folders in them.")
+
+
+def check_option(name: str, value: Any, default: Any) -> None:
+    """Refuse the value of an option that is not of the kind of its default.
+
+    Args:
+        name: of the option, such as ``draws``.
+        value: of the request.
+        default: what the model offers: a number to count with, or a sequence to choose from.
+
+    Raises:
+        ValueError: for another kind.
+
+    >>> check_option("draws", 4, 16)
+    >>> check_option("draws", True, 16)
+    Traceback (most recent call last):
+    ValueError: draws is True; give a whole number from 1.
+    >>> check_option("output", "mean", ["majority", "draw"])
+    Traceback (most recent call last):
+    ValueError: output is 'mean'; choose one of 'majority', 'draw'.
+    """
+    if isinstance(default, (list, tuple)):
+        if value != default and value not in default:  # clients send the whole sequence for "as it is"
+            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, default))}.")
+    elif isinstance(default, int) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"{name} is {value!r}; give a whole number from 1.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from monai_flowssn.metrics.iou import IoUTable, iou_table
+from monai_flowssn.metrics.iou import IoUTable, iou_table, weighted_mean
 from monai_flowssn.options import check_option
 
 
@@ -17,6 +17,7 @@ def compute_ged(
     estimator: str = "v",
     empty: str = "one",
     include_background: bool = False,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Squared generalised energy distance between the draws and the raters of each case.
 
@@ -34,8 +35,9 @@ def compute_ged(
         estimator: ``"v"`` or ``"u"``; ``"u"`` of a single draw is NaN.
         empty: the IoU of two empty masks: ``"one"`` (Flow-SSN, PHiSeg, SSN), ``"zero"`` (D-Persona), or ``"drop"``
             (Kohl): the pair is left out. A spread without a pair left is 0, a case without a draw-rater pair left is
-            NaN.
+            NaN. ``"drop_case"`` (MoSE and Flow-SSN with K > 2): a case with such a pair is NaN.
         include_background: average over class 0 as well.
+        weights: probabilities of the draws (B, N); None where they are equally likely. ``"u"`` divides by 1 - Σ w².
 
     Returns:
         (B,), float.
@@ -45,14 +47,15 @@ def compute_ged(
         >>> compute_ged(draws, raters), compute_ged(draws, raters, estimator="u")
         (tensor([1.]), tensor([0.5000]))
     """
-    table = iou_table(draws, raters, num_classes=num_classes, include_background=include_background)
+    table = iou_table(draws, raters, num_classes=num_classes, include_background=include_background, weights=weights)
     return ged_from_iou(table, estimator=estimator, empty=empty)
 
 
 def ged_from_iou(table: IoUTable, *, estimator: str = "v", empty: str = "one") -> Tensor:
     """``compute_ged`` of IoUs that were computed before."""
-    draws, cross, raters = table.class_means(empty)
-    return 2 * (1 - cross).nanmean((1, 2)) - _spread(draws, estimator) - _spread(raters, "v")
+    (draws, cross, raters), weights = table.class_means(empty), table.pair_weights()
+    spreads = _spread(draws, weights[0], estimator, empty) + _spread(raters, weights[2], "v", empty)
+    return 2 * weighted_mean(1 - cross, weights[1]) - spreads
 
 
 def compute_diversity(
@@ -62,6 +65,7 @@ def compute_diversity(
     estimator: str = "v",
     empty: str = "one",
     include_background: bool = False,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Expected distance between two draws of each case, ``E[d(s, s')]`` with ``d = 1 - IoU``.
 
@@ -69,8 +73,9 @@ def compute_diversity(
         draws: label maps (B, N, *S).
         num_classes: K.
         estimator: ``"v"`` counts the pairs of a draw with itself, ``"u"`` does not (NaN for a single draw).
-        empty: the IoU of two empty masks: ``"one"``, ``"zero"``, or ``"drop"`` (pair left out).
+        empty: the IoU of two empty masks: ``"one"``, ``"zero"``, ``"drop"`` (pair left out) or ``"drop_case"`` (NaN).
         include_background: average over class 0 as well.
+        weights: probabilities of the draws (B, N); None where they are equally likely.
 
     Returns:
         (B,), float.
@@ -80,21 +85,22 @@ def compute_diversity(
         tensor([0.5000])
     """
     # A rater is needed for a table; any will do.
-    table = iou_table(draws, draws[:, :1], num_classes=num_classes, include_background=include_background)
+    table = iou_table(
+        draws, draws[:, :1], num_classes=num_classes, include_background=include_background, weights=weights
+    )
     return diversity_from_iou(table, estimator=estimator, empty=empty)
 
 
 def diversity_from_iou(table: IoUTable, *, estimator: str = "v", empty: str = "one") -> Tensor:
     """``compute_diversity`` of IoUs that were computed before."""
-    return _spread(table.class_means(empty)[0], estimator)
+    return _spread(table.class_means(empty)[0], table.pair_weights()[0], estimator, empty)
 
 
-def _spread(iou: Tensor, estimator: str) -> Tensor:
-    """Mean distance (B,) within one set, from its IoUs (B, M, M) with NaN for pairs that do not count."""
+def _spread(iou: Tensor, weights: Tensor, estimator: str, empty: str) -> Tensor:
+    """Mean distance (B,) within one set, from its IoUs (B, M, M), NaN for pairs that do not count, and their weights."""
     check_option("estimator", estimator, ["v", "u"])
-    size = iou.shape[1]
     if estimator == "u":
-        iou = iou.masked_fill(torch.eye(size, dtype=torch.bool, device=iou.device), float("nan"))
-        if size == 1:
-            return iou[:, 0, 0]
-    return (1 - iou).nanmean((1, 2)).nan_to_num(0.0)
+        iou = iou.masked_fill(torch.eye(iou.shape[1], dtype=torch.bool, device=iou.device), float("nan"))
+    mean = weighted_mean(1 - iou, weights)
+    alone = estimator == "u" and iou.shape[1] == 1
+    return mean.nan_to_num(0.0) if empty == "drop" and not alone else mean

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from monai_flowssn.metrics.masks import annotated_raters, check_labels, check_raters, check_same_grid
+from monai_flowssn.annotations import annotated_raters, check_labels
+from monai_flowssn.metrics.masks import check_raters, check_same_grid, draw_weights
 from monai_flowssn.options import check_option
 
 # IoU of two empty masks under each convention of the field.
-EMPTY = {"one": 1.0, "drop": float("nan"), "zero": 0.0}
+EMPTY = {"one": 1.0, "drop": float("nan"), "zero": 0.0, "drop_case": float("nan")}
 
 # Elements of the float copy of the masks that are alive at once (64 MiB). It also keeps the pixels of a product
 # below 2**24, so that a float32 sum of zeros and ones stays exact.
@@ -46,48 +47,78 @@ def pairwise_iou(
     check_option("empty", empty, list(EMPTY))
     a, b = check_labels(a, "a", num_classes), check_labels(b, "b", num_classes)
     check_same_grid(a, b, "a and b")
-    iou = _fill(_iou(zip(a.flatten(2), b.flatten(2), strict=True), _classes(num_classes, include_background)), empty)
+    cases = zip(a.flatten(2), b.flatten(2), strict=True)
+    iou = _fill(_overlaps(cases, _classes(num_classes, include_background))[0], empty)
     both = annotated_raters(a)[:, :, None] & annotated_raters(b)[:, None, :]
     return iou.masked_fill(~both[..., None], float("nan"))
 
 
 class IoUTable(NamedTuple):
-    """Every IoU that the set metrics of a batch need, computed once and before any convention is chosen.
+    """Every overlap that the set metrics of a batch need, computed once and before any convention is chosen.
 
     Args:
-        draws: draws x draws (B, N, N, classes), NaN where both masks are empty.
-        cross: draws x raters (B, N, R, classes), likewise.
-        raters: raters x raters (B, R, R, classes), likewise.
+        draws: IoU of draws x draws (B, N, N, classes), NaN where both masks are empty.
+        cross: of draws x raters (B, N, R, classes), likewise.
+        raters: of raters x raters (B, R, R, classes), likewise.
+        draw_areas: pixels of each draw (B, N, classes).
+        rater_areas: pixels of each rater (B, R, classes), 0 where missing.
         annotated: which raters are there (B, R).
+        weights: probability of each draw (B, N).
     """
 
     draws: Tensor
     cross: Tensor
     raters: Tensor
+    draw_areas: Tensor
+    rater_areas: Tensor
     annotated: Tensor
+    weights: Tensor
 
     def first(self, n: int) -> IoUTable:
         """The table of the first n draws."""
-        return self._replace(draws=self.draws[:, :n, :n], cross=self.cross[:, :n])
+        return self._replace(
+            draws=self.draws[:, :n, :n],
+            cross=self.cross[:, :n],
+            draw_areas=self.draw_areas[:, :n],
+            weights=draw_weights(self.weights[:, :n], self.draw_areas[:, :n]),
+        )
 
     def class_means(self, empty: str) -> tuple[Tensor, Tensor, Tensor]:
         """IoU of each pair, averaged over the classes that count, under one convention for empty masks.
 
         Args:
-            empty: ``"one"``, ``"zero"`` or ``"drop"``.
+            empty: ``"one"``, ``"zero"``, ``"drop"``: the class is left out of a pair, and the pair where none is left, or
+                ``"drop_case"``: the class is left out, and the whole case where a pair has none left.
 
         Returns:
             Draws x draws (B, N, N), draws x raters (B, N, R) and raters x raters (B, R, R); NaN where a rater is
             missing or the pair is dropped.
         """
         check_option("empty", empty, list(EMPTY))
-        missing = ~self.annotated
-        draws, cross, raters = (_fill(iou, empty).nanmean(-1) for iou in self[:3])
-        cross = cross.masked_fill(missing[:, None, :], float("nan"))
-        return draws, cross, raters.masked_fill(missing[:, None, :] | missing[:, :, None], float("nan"))
+        there = self.annotated
+        every = torch.ones_like(self.weights, dtype=torch.bool)
+        tables = zip(self[:3], [(every, every), (every, there), (there, there)], strict=True)
+        return tuple(_class_mean(iou, empty, rows, columns) for iou, (rows, columns) in tables)  # type: ignore[return-value]
+
+    def pair_weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What each pair of two draws, of draw and rater, and of two raters counts: (B, N, N), (B, N, R), (B, R, R)."""
+        w, r = self.weights, self.rater_weights
+        return w[:, :, None] * w[:, None], w[:, :, None] * r[:, None], r[:, :, None] * r[:, None]
+
+    @property
+    def rater_weights(self) -> Tensor:
+        """(B, R), equal for those who annotated, summing to 1."""
+        return self.annotated / self.annotated.sum(1, keepdim=True)
 
 
-def iou_table(draws: Tensor, raters: Tensor, *, num_classes: int = 2, include_background: bool = False) -> IoUTable:
+def iou_table(
+    draws: Tensor,
+    raters: Tensor,
+    *,
+    num_classes: int = 2,
+    include_background: bool = False,
+    weights: Tensor | None = None,
+) -> IoUTable:
     """Compute the IoU table of draws and raters from one product of the stacked maps with themselves.
 
     Args:
@@ -95,17 +126,45 @@ def iou_table(draws: Tensor, raters: Tensor, *, num_classes: int = 2, include_ba
         raters: label maps (B, R, *S); -1 everywhere = missing.
         num_classes: K.
         include_background: count class 0 as well.
+        weights: probabilities of the draws (B, N); None where they are equally likely.
 
     Returns:
-        The table; GED, diversity, HM-IoU and average IoU are cheap functions of it.
+        The table; GED, diversity, HM-IoU, Dice, areas and existence are cheap functions of it.
     """
     draws = check_labels(draws, "draws", num_classes, may_miss=False)
     raters, annotated = check_raters(raters, num_classes)
     check_same_grid(draws, raters, "draws and raters")
     n = draws.shape[1]
     stacks = (torch.cat(maps) for maps in zip(draws.flatten(2), raters.flatten(2), strict=True))
-    iou = _iou(((x, x) for x in stacks), _classes(num_classes, include_background))
-    return IoUTable(iou[:, :n, :n], iou[:, :n, n:], iou[:, n:, n:], annotated)
+    iou, areas = _overlaps(((x, x) for x in stacks), _classes(num_classes, include_background))
+    return IoUTable(
+        draws=iou[:, :n, :n],
+        cross=iou[:, :n, n:],
+        raters=iou[:, n:, n:],
+        draw_areas=areas[:, :n],
+        rater_areas=areas[:, n:],
+        annotated=annotated,
+        weights=draw_weights(weights, draws),
+    )
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean over all axes but the first, without the entries that are NaN; NaN where none is left.
+
+    Args:
+        values: (B, ...).
+        weights: (B, ...), not negative.
+
+    Returns:
+        (B,).
+    """
+    weights = weights.masked_fill(values.isnan(), 0).flatten(1)
+    return (values.nan_to_num().flatten(1) * weights).sum(1) / weights.sum(1)
+
+
+def iou_to_dice(iou: Tensor) -> Tensor:
+    """``2 |A ∩ B| / (|A| + |B|)`` from ``|A ∩ B| / |A ∪ B|``."""
+    return 2 * iou / (1 + iou)
 
 
 def _classes(num_classes: int, include_background: bool) -> range:
@@ -116,14 +175,25 @@ def _fill(iou: Tensor, empty: str) -> Tensor:
     return iou.nan_to_num(EMPTY[empty])
 
 
-def _iou(cases: Iterable[tuple[Tensor, Tensor]], classes: range) -> Tensor:
-    """IoU (B, N, R, classes) of cases of maps (N, P) and (R, P), NaN where both masks are empty (0 / 0)."""
+def _class_mean(iou: Tensor, empty: str, rows: Tensor, columns: Tensor) -> Tensor:
+    """Mean over the classes of IoU (B, M, L, classes), NaN for the pairs of missing maps."""
+    mean = _fill(iou, empty).nanmean(-1)
+    there = rows[:, :, None] & columns[:, None]
+    if empty == "drop_case":
+        mean = mean.masked_fill((mean.isnan() & there).any((1, 2), keepdim=True), float("nan"))
+    return mean.masked_fill(~there, float("nan"))
+
+
+def _overlaps(cases: Iterable[tuple[Tensor, Tensor]], classes: range) -> tuple[Tensor, Tensor]:
+    """IoU (B, N, R, classes), NaN where both are empty (0 / 0), and areas (B, N, classes) of maps (N, P) and (R, P)."""
     # Case by case, so that memory does not grow with the batch.
-    return torch.stack([torch.stack([_class_iou(x, y, c) for c in classes], -1) for x, y in cases])
+    found = [zip(*(_class_overlap(x, y, c) for c in classes)) for x, y in cases]
+    iou, areas = zip(*([torch.stack(part, -1) for part in case] for case in found))
+    return torch.stack(iou), torch.stack(areas)
 
 
-def _class_iou(x: Tensor, y: Tensor, label: int) -> Tensor:
-    """IoU (N, R) of one class of one case, from maps (N, P) and (R, P)."""
+def _class_overlap(x: Tensor, y: Tensor, label: int) -> tuple[Tensor, Tensor]:
+    """IoU (N, R) of one class of one case, and the areas (N,) of the first, from maps (N, P) and (R, P)."""
     inter = torch.zeros(len(x), len(y), dtype=torch.int64, device=x.device)
     area_x, area_y = inter.new_zeros(len(x)), inter.new_zeros(len(y))
     step = max(1, _CHUNK // (len(x) + len(y)))
@@ -135,7 +205,7 @@ def _class_iou(x: Tensor, y: Tensor, label: int) -> Tensor:
             inter += (fx @ fy.T).long()
             area_x += fx.sum(1).long()
             area_y += fy.sum(1).long()
-    return inter / (area_x[:, None] + area_y - inter)
+    return inter / (area_x[:, None] + area_y - inter), area_x
 
 
 def _marked(x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:

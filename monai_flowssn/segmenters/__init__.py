@@ -1,15 +1,15 @@
 """Models of p(mask | image), one file per method."""
 
 from monai_flowssn.segmenters.autoregressive import AutoregressiveFlowSSN, DualFlowSSN
-from monai_flowssn.segmenters.base import StochasticSegmenter, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter
 from monai_flowssn.segmenters.ccdm import CategoricalDiffusion
 from monai_flowssn.segmenters.continuous import ContinuousFlowSSN
 from monai_flowssn.segmenters.flow_matching import FlowMatching
+from monai_flowssn.segmenters.informed import InformedFlowSSN
 from monai_flowssn.segmenters.monte_carlo import MonteCarloSegmenter
 from monai_flowssn.segmenters.mose import MixtureOfStochasticExperts
 from monai_flowssn.segmenters.phiseg import PHiSeg
 from monai_flowssn.segmenters.prob_unet import ProbabilisticUNet
-from monai_flowssn.segmenters.reflow import ReflowSSN
 from monai_flowssn.segmenters.ssn import SSN
 from monai_flowssn.segmenters.unet import DeterministicUNet
 
@@ -21,11 +21,10 @@ __all__ = [
     "DeterministicUNet",
     "DualFlowSSN",
     "FlowMatching",
+    "InformedFlowSSN",
     "MixtureOfStochasticExperts",
     "MonteCarloSegmenter",
     "PHiSeg",
     "ProbabilisticUNet",
-    "ReflowSSN",
     "StochasticSegmenter",
-    "pick_rater",
 ]

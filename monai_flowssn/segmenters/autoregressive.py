@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from monai_flowssn.annotations import pick_rater
 from monai_flowssn.flows import AutoregressiveFlow
-from monai_flowssn.segmenters.base import pick_rater
 from monai_flowssn.segmenters.gaussian_base import gaussian_base
 from monai_flowssn.segmenters.monte_carlo import MonteCarloSegmenter, log_likelihood, mean_log_likelihood
 

@@ -4,81 +4,23 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import check_masks
+from monai_flowssn.kernel_score import kernel_score
+
 __all__ = [
     "StochasticSegmenter",
     "as_column",
     "one_hot",
-    "pick_rater",
-    "rater_weights",
     "repeat_rows",
 ]
-
-
-def pick_rater(masks: Tensor, n: int = 1) -> Tensor:
-    """Choose ``n`` annotations per case, each uniformly from those that exist.
-
-    With ``n > 1`` the choice is without replacement until every annotated rater of the case has been used.
-
-    Args:
-        masks: (B, R, *S) integer, -1 everywhere where a rater did not annotate the case.
-        n: annotations per case.
-
-    Returns:
-        (B, n, *S).
-
-    Raises:
-        ValueError: if all raters of a case are missing.
-
-    Example:
-        >>> pick_rater(torch.tensor([[[[-1]], [[1]]]]))
-        tensor([[[[1]]]])
-    """
-    annotated = rater_weights(masks) > 0  # (B, R)
-    counts = annotated.sum(dim=1, keepdim=True)  # (B, 1)
-    keys = torch.rand(annotated.shape, device=masks.device) - annotated.float()  # annotated ones sort first, shuffled
-    order = keys.argsort(dim=1)  # (B, R)
-    turn = torch.arange(n, device=masks.device) % counts  # (B, n)
-    chosen = order.gather(1, turn)  # (B, n)
-    return masks[torch.arange(len(masks), device=masks.device)[:, None], chosen]
-
-
-def rater_weights(masks: Tensor) -> Tensor:
-    """Return equal weights for the annotated raters of each case, 0 for missing ones.
-
-    Args:
-        masks: (B, R, *S) integer, -1 everywhere where a rater did not annotate the case.
-
-    Returns:
-        (B, R), summing to 1 over R.
-
-    Raises:
-        ValueError: if all raters of a case are missing, a mask is -1 in places, or there is no axis of raters.
-    """
-    if masks.ndim < 4:
-        raise ValueError(
-            f"masks have shape {tuple(masks.shape)}; they must be (B, R, *S): masks[:, None] for one rater."
-        )
-    low, high = masks.flatten(2).aminmax(dim=2)
-    annotated = low >= 0  # (B, R)
-    partly = ~annotated & (high >= 0)
-    if not (annotated.any(dim=1) & ~partly.any(dim=1)).all():  # one question: each is a wait for a GPU
-        if partly.any():
-            case, rater = partly.nonzero()[0].tolist()
-            raise ValueError(
-                f"the mask of rater {rater} of case {case} is -1 in places; -1 means that a rater did not annotate the case and "
-                "fills the whole mask."
-            )
-        rows = (~annotated.any(dim=1)).nonzero().flatten().tolist()
-        raise ValueError(
-            f"cases {rows} of the batch have no rater (all masks are -1); each case needs one: leave them out."
-        )
-    return annotated / annotated.sum(dim=1, keepdim=True)
 
 
 class StochasticSegmenter(nn.Module, ABC):
@@ -96,6 +38,14 @@ class StochasticSegmenter(nn.Module, ABC):
     pixels_at_once: int = 2**19
     #: Name of the network that a draw evaluates at every step, for methods that draw in steps.
     step_network: str | None = None
+    #: Whether draws have gradients, which :meth:`score` needs.
+    differentiable: bool = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let every method's ``loss`` begin with the check of its inputs."""
+        super().__init_subclass__(**kwargs)
+        if "loss" in cls.__dict__:
+            cls.loss = _checked(cls.loss)  # type: ignore[method-assign]
 
     def __init__(self, *, num_classes: int) -> None:
         super().__init__()
@@ -113,6 +63,9 @@ class StochasticSegmenter(nn.Module, ABC):
 
         Returns:
             Scalars; ``"loss"`` is to be minimised, the others are for the log.
+
+        Raises:
+            ValueError: if masks are soft, hold ids that are no class, or do not fit the image (`annotations.check_masks`).
         """
 
     @abstractmethod
@@ -168,9 +121,44 @@ class StochasticSegmenter(nn.Module, ABC):
             start += part.shape[1]
         return draws
 
-    def forward(self, image: Tensor, masks: Tensor | None = None) -> dict[str, Tensor] | Tensor:
-        """Return the loss terms where masks (B, R, *S) are given, else one draw (B, K, *S) for image (B, C, *S)."""
-        return self.sample(image, 1).squeeze(1) if masks is None else self.loss(image, masks)
+    def score(self, image: Tensor, masks: Tensor, n: int) -> dict[str, Tensor]:
+        """Compute the kernel score of n fresh draws, with gradients; see :func:`~monai_flowssn.kernel_score.kernel_score`.
+
+        Args:
+            image: (B, C, *S).
+            masks: (B, R, *S) integer class ids, -1 everywhere where a rater did not annotate the case.
+            n: draws per image, at least 2.
+
+        Raises:
+            ValueError: if this method's draws have no gradient.
+        """
+        if not self.differentiable:
+            raise ValueError(
+                f"draws of {type(self).__name__} are sampled classes, which have no gradient to train on: pass finish 0."
+            )
+        return kernel_score(torch.cat(list(self.stream(image, n)), dim=1), masks)
+
+    def forward(
+        self, image: Tensor, masks: Tensor | None = None, *, score_draws: int | None = None
+    ) -> dict[str, Tensor] | Tensor:
+        """Return what is asked for, so that wrappers of modules work.
+
+        Args:
+            image: (B, C, *S).
+            masks: (B, R, *S) for the loss terms, None for one draw (B, K, *S).
+            score_draws: number of draws for the terms of :meth:`score` instead of those of :meth:`loss`.
+        """
+        if masks is None:
+            return self.sample(image, 1).squeeze(1)
+        return self.loss(image, masks) if score_draws is None else self.score(image, masks, score_draws)
+
+
+def _checked(loss: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
+    @wraps(loss)
+    def checking(self: StochasticSegmenter, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        return loss(self, image, check_masks(masks, image, self.num_classes))
+
+    return checking
 
 
 def repeat_rows(code: Tensor, n: int) -> Tensor:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import pick_rater
 from monai_flowssn.sampling.counter import categorical, draw_keys, uniform
-from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot
 
-__all__ = ["CategoricalDiffusion", "cosine_schedule", "log_reverse"]
+__all__ = ["CategoricalDiffusion", "cosine_schedule", "late_cosine_schedule", "log_reverse"]
 
 
 def cosine_schedule(timesteps: int) -> Tensor:
@@ -32,6 +34,23 @@ def cosine_schedule(timesteps: int) -> Tensor:
     f = torch.cos((times + 0.008) / 1.008 * math.pi / 2) ** 2
     kept = (f[1:] / f[:-1]).clamp(min=0.001)
     return torch.cat([torch.ones(1), kept.cumprod(dim=0)]).float()
+
+
+def late_cosine_schedule(timesteps: int) -> Tensor:
+    r"""Return :func:`cosine_schedule` one step late: :math:`\bar\alpha_t = f((t - 1) / T)`, t = 1 .. T, and 1 for t = 0.
+
+    The public code of CCDM noises by it (``cosine_schedule`` in ddpm/models/diffusion_denoising.py), f not divided by f(0); its
+    reverse steps then have the betas of the schedule that is not late, where ours follow the schedule that is given.
+
+    Args:
+        timesteps: T.
+
+    Returns:
+        (T + 1,) from 1 to almost 0.
+    """
+    times = torch.linspace(0, 1, timesteps + 1, dtype=torch.float64)[:-1]
+    f = torch.cos((times + 0.008) / 1.008 * math.pi / 2) ** 2
+    return torch.cat([torch.ones(1), f]).float()
 
 
 def log_reverse(x_t: Tensor, log_p0: Tensor, alpha_s: Tensor, alpha_t: Tensor) -> Tensor:
@@ -85,15 +104,26 @@ class CategoricalDiffusion(StochasticSegmenter):
         num_classes: K, the background included.
         timesteps: T of the diffusion that is learnt.
         steps: how many of them a draw visits, at least 2; all by default.
+        schedule: ``schedule(T) -> (T + 1,)``, the share of pixels that keep their class up to each time;
+            :func:`late_cosine_schedule` is that of the public code.
 
     Raises:
         ValueError: if ``steps`` is not within 2 .. ``timesteps``, or for a network with another number of outputs.
     """
 
     step_network = "net"
+    differentiable = False
     alpha_bar: Tensor
 
-    def __init__(self, net: nn.Module, *, num_classes: int = 2, timesteps: int = 250, steps: int | None = None) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        num_classes: int = 2,
+        timesteps: int = 250,
+        steps: int | None = None,
+        schedule: Callable[[int], Tensor] = cosine_schedule,
+    ) -> None:
         super().__init__(num_classes=num_classes)
         steps = timesteps if steps is None else steps
         if not 2 <= steps <= timesteps:
@@ -102,7 +132,7 @@ class CategoricalDiffusion(StochasticSegmenter):
                 "none twice: pass 2 <= steps <= timesteps."
             )
         self.net, self.timesteps, self.steps = net, timesteps, steps
-        self.register_buffer("alpha_bar", cosine_schedule(timesteps), persistent=False)
+        self.register_buffer("alpha_bar", schedule(timesteps), persistent=False)
 
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         mask = pick_rater(masks).squeeze(1)  # (B, *S)

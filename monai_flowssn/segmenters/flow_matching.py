@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import pick_rater
 from monai_flowssn.options import check_option
 from monai_flowssn.sampling import SOLVERS, time_grid
-from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot
 
 __all__ = ["FlowMatching"]
 

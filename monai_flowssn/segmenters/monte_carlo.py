@@ -8,7 +8,8 @@ from abc import abstractmethod
 from torch import Tensor
 from torch.nn import functional as F
 
-from monai_flowssn.segmenters.base import StochasticSegmenter, pick_rater
+from monai_flowssn.annotations import pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter
 
 __all__ = ["MonteCarloSegmenter"]
 

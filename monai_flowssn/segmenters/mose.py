@@ -11,9 +11,10 @@ from scipy.sparse import identity, kron
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import rater_weights
 from monai_flowssn.networks import LatentHead
 from monai_flowssn.sampling.counter import categorical
-from monai_flowssn.segmenters.base import StochasticSegmenter, rater_weights, repeat_rows
+from monai_flowssn.segmenters.base import StochasticSegmenter, repeat_rows
 
 __all__ = ["MixtureOfStochasticExperts", "soft_iou_cost", "transport_plan"]
 
@@ -97,8 +98,9 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
         num_classes: K, the background included.
         experts: E.
         samples: S, draws of each expert in training.
-        beta: weight of the KL; the public code averages it over 16 draws, hence 1/16. Where a gate shares nothing with
-            ``features`` it matters only through a common clipping of the gradients, under which a large one starves the experts.
+        beta: weight of the KL; None for 1 / (E S), that of the public code, which averages over the draws. Where a gate shares
+            nothing with ``features`` it matters only through a common clipping of the gradients, under which a large one starves
+            the experts.
         capacity: gamma at the start.
         capacity_steps: training steps with that gamma.
 
@@ -117,12 +119,12 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
         num_classes: int = 2,
         experts: int = 4,
         samples: int = 4,
-        beta: float = 1 / 16,
+        beta: float | None = None,
         capacity: float = 0.5,
         capacity_steps: int = 10_000,
     ) -> None:
         super().__init__(num_classes=num_classes)
-        if experts < 1 or samples < 1 or beta <= 0:
+        if experts < 1 or samples < 1 or (beta is not None and beta <= 0):
             raise ValueError(f"experts {experts}, samples {samples}, beta {beta}; pass at least 1, 1 and above 0.")
         if not capacity * experts * samples >= 1:
             raise ValueError(
@@ -130,7 +132,8 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
                 f"{1 / (experts * samples):g}, or more samples."
             )
         self.features, self.gate, self.head = features, gate, head
-        self.experts, self.samples, self.beta = experts, samples, beta
+        self.experts, self.samples = experts, samples
+        self.beta = 1 / (experts * samples) if beta is None else beta
         self.capacity, self.capacity_steps = capacity, capacity_steps
         order = torch.rand(head.latent_dim, experts).argsort(dim=1)
         self.mean = nn.Parameter(torch.linspace(-2, 2, experts)[order].T.contiguous())  # (E, L)
@@ -153,6 +156,30 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
         received = plan.sum(dim=2).unflatten(1, (self.experts, self.samples)).sum(dim=2)  # (B, E)
         kl = F.kl_div(log_gate, received, reduction="batchmean")
         return {"loss": transport + self.beta * kl, "transport": transport, "kl": kl}
+
+    @torch.no_grad()
+    def weighted_draws(
+        self, image: Tensor, samples: int | None = None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw the same number of every expert, with the gate's probabilities as weights, as the paper evaluates.
+
+        Args:
+            image: (B, C, *S).
+            samples: draws of each expert; as many as in training by default.
+            noise: standard normal numbers (B, E * samples, L); drawn afresh if not given.
+
+        Returns:
+            The draws (B, E * samples, K, *S), those of an expert in succession, and their weights (B, E * samples), which
+            ``monai_flowssn.metrics`` take.
+        """
+        s = self.samples if samples is None else samples
+        projected, gate = self.encode(image)
+        shape = (len(image), self.experts, s, self.head.latent_dim)
+        epsilon = torch.randn(shape, device=image.device) if noise is None else noise.view(shape)
+        z = self.mean[:, None] + self.log_deviation.exp()[:, None] * epsilon  # (B, E, S, L)
+        rows = repeat_rows(projected, s)
+        draws = [self._segment(rows, part.flatten(0, 1)).unflatten(0, (-1, s)) for part in z.unbind(1)]
+        return torch.cat(draws, 1), gate.repeat_interleave(s, 1) / s
 
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
         """Return uniform numbers (B, n), which choose the experts, and standard normal ones (B, n, L)."""

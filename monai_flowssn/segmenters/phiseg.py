@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import pick_rater
 from monai_flowssn.networks.phiseg_nets import GaussianLadder, LadderDecoder
-from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot
 
 __all__ = ["PHiSeg"]
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, TransformedDistribution, kl_divergence
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import pick_rater
 from monai_flowssn.networks import LatentHead
-from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot, pick_rater
+from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot
 
 __all__ = ["ProbabilisticUNet"]
 
@@ -33,7 +34,7 @@ class ProbabilisticUNet(StochasticSegmenter):
         posterior: ``posterior(image and one-hot mask (B, C + K, *S)) -> (B, 2L)``, or (B, 2L + context) with a flow.
         head: how z meets the features.
         num_classes: K, the background included.
-        beta: weight of the KL.
+        beta: weight of the KL: 1 in the papers, 10 in the public code of NF-PUNet, which sums over pixels as well.
         flow: ``flow(context) -> transforms`` of z, such as :class:`~monai_flowssn.flows.PlanarFlow`.
 
     Raises:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from monai_flowssn.segmenters.base import StochasticSegmenter, rater_weights
+from monai_flowssn.annotations import rater_weights
+from monai_flowssn.segmenters.base import StochasticSegmenter
 
 __all__ = ["DeterministicUNet"]
 

@@ -36,16 +36,24 @@ class CropOnRatersd(MapTransform, InvertibleTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with all keys cropped to (C, *spatial_size)."""
         item = dict(data)
-        window, width = _fit(self.spatial_size, item[next(self.key_iterator(item))])
+        size = tuple(item[next(self.key_iterator(item))].shape[1:])
+        window = self.window(item, size)
+        width = _lacking(window, size)
         for key in self.key_iterator(item):
             item[key] = self.pad(item[key], to_pad=[(0, 0), *width])  # type: ignore[arg-type]  # MONAI's hint is that of one axis
-        size = item[next(self.key_iterator(item))].shape[1:]
-        label = item.get(self.label_key)
-        start = _busiest_window(_annotated(label, size), window)
+        start = self.first_corner(item, item[next(self.key_iterator(item))], window)
         slices = Crop.compute_slices(roi_start=start, roi_end=[s + w for s, w in zip(start, window)])
         for key in self.key_iterator(item):
             item[key] = self.crop(item[key], slices)
         return item
+
+    def window(self, item: Mapping[Hashable, Any], size: Sequence[int]) -> tuple[int, ...]:
+        """Return the size of the window in an image of a size."""
+        return _whole_axes(self.spatial_size, size)
+
+    def first_corner(self, item: Mapping[Hashable, Any], like: Any, window: Sequence[int]) -> list[int]:
+        """Return where the window begins in the padded image ``like`` (C, *S)."""
+        return _busiest_window(_annotated(item.get(self.label_key), like.shape[1:]), window)
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Put the windows back where they came from, with zeros around them."""
@@ -82,7 +90,9 @@ class RandCropOnRatersd(MapTransform, Randomizable):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with all keys cropped to (C, *spatial_size)."""
         item = dict(data)
-        window, width = _fit(self.spatial_size, item[next(self.key_iterator(item))])
+        size = tuple(item[next(self.key_iterator(item))].shape[1:])
+        window = _whole_axes(self.spatial_size, size)
+        width = _lacking(window, size)
         for key in self.key_iterator(item):
             item[key] = _pad(torch.as_tensor(item[key]), width)
         label = item[self.label_key]
@@ -109,12 +119,15 @@ def _one_per_axis(spatial_size: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def _fit(window: tuple[int, ...], like: Tensor) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
-    """Return the window with all axes of the image (C, *S), and what the image lacks before and after along each."""
-    size = tuple(like.shape[1:])
-    window = window + size[len(window) :]
+def _whole_axes(window: tuple[int, ...], size: Sequence[int]) -> tuple[int, ...]:
+    """Return the window with all axes of an image of a size."""
+    return window + tuple(size[len(window) :])
+
+
+def _lacking(window: Sequence[int], size: Sequence[int]) -> list[tuple[int, int]]:
+    """Return what an image of a size lacks of a window, before and after along each axis."""
     missing = [max(w - s, 0) for w, s in zip(window, size)]
-    return window, [(m // 2, m - m // 2) for m in missing]
+    return [(m // 2, m - m // 2) for m in missing]
 
 
 def _pad(image: Tensor, width: list[tuple[int, int]]) -> Tensor:

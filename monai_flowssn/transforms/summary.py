@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from monai_flowssn.data.geometry import element_size
 from monai_flowssn.files import written_whole
 from monai_flowssn.transforms.writer import CaseWriter
 
@@ -68,11 +69,10 @@ def pixel_size(image: MetaTensor) -> tuple[float, str]:
     Returns:
         mm^2 in 2-D and mm^3 in 3-D; (1, "pixels") or (1, "voxels") where the spacing is unknown.
     """
-    dimensions = image.ndim - 1
-    affine = image.affine
-    if torch.allclose(affine, torch.eye(len(affine), dtype=affine.dtype), atol=1e-6):
+    dimensions, affine = image.ndim - 1, image.affine.numpy(force=True)
+    if np.allclose(affine, np.eye(len(affine)), atol=1e-6):
         return 1.0, "pixels" if dimensions == 2 else "voxels"
-    return float(image.pixdim.prod()), f"mm^{dimensions}"
+    return element_size(affine, dimensions), f"mm^{dimensions}"
 
 
 def summarise_sizes(sizes: Sequence[float]) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def summarise(data: Mapping[str, Any], case: str) -> dict[str, Any]:
         "num_draws": len(draws),
         "num_classes": num_classes,
         "shape": list(majority.shape[1:]),
-        "spacing": None if unit in ("pixels", "voxels") else majority.pixdim.tolist(),
+        "spacing": None if unit in ("pixels", "voxels") else _spacing(majority),
         "unit": unit,
         "classes": {
             str(k): {**summarise_sizes(counts[:, k].tolist()), "majority": float(final[k])}
@@ -154,6 +154,12 @@ def summarise(data: Mapping[str, Any], case: str) -> dict[str, Any]:
         },
         "conventions": _conventions(majority.ndim - 1, unit, num_classes),
     }
+
+
+def _spacing(image: MetaTensor) -> list[float]:
+    """Distances in mm along the axes that the image (C, *S) has; a slice has no third."""
+    axes: list[float] = np.linalg.norm(image.affine.numpy(force=True)[:-1, : image.ndim - 1], axis=0).tolist()
+    return axes
 
 
 def _count_classes(labels: torch.Tensor, num_classes: int) -> np.ndarray:

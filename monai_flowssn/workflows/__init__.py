@@ -4,7 +4,7 @@ from monai_flowssn.workflows.devices import on_device, own_device, precision, st
 from monai_flowssn.workflows.evaluation import case_loader, evaluation_metrics, evaluator, validation_metrics
 from monai_flowssn.workflows.preprocessing import Data
 from monai_flowssn.workflows.tracking import mlflow_run, plain_settings
-from monai_flowssn.workflows.training import prepare, trainer, training_loader, warm_up
+from monai_flowssn.workflows.training import prepare, trainer, training_loader
 
 __all__ = [
     "Data",
@@ -21,5 +21,4 @@ __all__ = [
     "trainer",
     "training_loader",
     "validation_metrics",
-    "warm_up",
 ]

@@ -11,10 +11,10 @@ import torch
 from ignite.handlers import ProgressBar
 from monai.data import DataLoader, DistributedSampler
 from monai.engines import SupervisedEvaluator
-from monai.handlers import StatsHandler, from_engine
+from monai.handlers import StatsHandler
 from torch.utils.data import Dataset
 
-from monai_flowssn.handlers import GEDHandler, standard_metrics
+from monai_flowssn.handlers import CaseMetricHandler, CompareOnce, standard_metrics
 from monai_flowssn.sampling import compile_steps
 from monai_flowssn.workflows.devices import precision
 
@@ -44,7 +44,7 @@ def case_loader(
     return DataLoader(dataset, num_workers=workers(num_workers), batch_size=batch_size, sampler=sampler, **options)
 
 
-def validation_metrics(*, draws: int, num_classes: int) -> dict[str, GEDHandler]:
+def validation_metrics(*, draws: int, num_classes: int) -> dict[str, CaseMetricHandler]:
     """Return the metrics of a validation during training; the first is the one that chooses the model.
 
     It does not count a draw's distance to itself, which would favour draws that differ too little.
@@ -57,9 +57,9 @@ def validation_metrics(*, draws: int, num_classes: int) -> dict[str, GEDHandler]
         >>> list(validation_metrics(draws=16, num_classes=2))
         ['val_ged_u_n16', 'val_ged_v_n16']
     """
-    both = from_engine(["draws", "label"])
+    shared = CompareOnce(num_classes=num_classes)
     return {
-        f"val_ged_{name}_n{draws}": GEDHandler(output_transform=both, estimator=name, num_classes=num_classes)
+        f"val_ged_{name}_n{draws}": CaseMetricHandler("ged", shared, estimator=name, num_classes=num_classes)
         for name in "uv"
     }
 

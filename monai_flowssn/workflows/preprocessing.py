@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from monai.transforms import EnsureTyped, MapLabelValued, Resized, ScaleIntensityRanged, SelectItemsd, Transform
+from monai.transforms import EnsureTyped, Resized, ScaleIntensityRanged, SelectItemsd, Transform
 
 from monai_flowssn.options import check_option
 from monai_flowssn.transforms import (
@@ -117,15 +116,11 @@ class Data:
 
     def _read(self) -> list[Transform]:
         low, high = self.intensity_range
-        ids = list(range(len(self.class_values)))
-        to_ids = MapLabelValued("label", self.class_values, ids, dtype=np.float32, allow_missing_keys=True)
-        return [
-            LoadCased(),
-            *([to_ids] if ids else []),
-            CheckCased(num_classes=self.num_classes, intensity_range=self.intensity_range),
-            ScaleIntensityRanged("image", low, high, -1, 1, clip=True),
-            *self.geometry,
-        ]
+        check = CheckCased(
+            num_classes=self.num_classes, class_values=self.class_values, intensity_range=self.intensity_range
+        )
+        scale = ScaleIntensityRanged("image", low, high, -1, 1, clip=True)
+        return [LoadCased(), check, scale, *self.geometry]
 
     def _fit(self, spatial_size: Sequence[int]) -> Transform:
         if self.crops == "whole":

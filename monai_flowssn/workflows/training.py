@@ -1,4 +1,4 @@
-"""What trains: the order of the data, the schedule, and the engine with all that keeps a training whole."""
+"""What trains: the order of the data, and the engine with all that keeps a training whole."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from monai.engines import SupervisedTrainer
 from monai.engines.utils import PrepareBatchExtraInput
 from monai.handlers import LrScheduleHandler, ValidationHandler
 from monai.utils import set_determinism
-from torch.optim.lr_scheduler import LinearLR
 from torch.utils.data import Dataset
 
 from monai_flowssn.data import write_manifest
 from monai_flowssn.handlers import (
-    BestCheckpoint,
     EarlyStop,
     EpochSeed,
+    Finishing,
     FixedOptions,
     LastCheckpoint,
     LastValidation,
     MLflowRunHandler,
     StopOnNonFinite,
-    TimeBudget,
     UnscaledBFloat16,
     WarmUpEMAHandler,
 )
@@ -34,7 +32,7 @@ from monai_flowssn.workflows.devices import precision
 from monai_flowssn.workflows.evaluation import quiet, workers
 from monai_flowssn.workflows.preprocessing import Data
 
-__all__ = ["prepare", "trainer", "training_loader", "warm_up"]
+__all__ = ["prepare", "trainer", "training_loader"]
 
 
 def prepare(*, seed: int, output_dir: str, about: str, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -81,17 +79,6 @@ def training_loader(
     )
 
 
-def warm_up(optimizer: torch.optim.Optimizer, *, steps: int, of: int) -> LinearLR:
-    """Let the learning rate rise linearly over the first ``steps``, but at most a tenth of a training ``of`` so many.
-
-    Args:
-        optimizer: with the full learning rate.
-        steps: of the warm-up; 0 for none.
-        of: steps of the whole training.
-    """
-    return LinearLR(optimizer, start_factor=1 / max(steps, 1), total_iters=max(1, min(steps, of // 10)))
-
-
 def trainer(
     *,
     device: torch.device | str,
@@ -99,20 +86,20 @@ def trainer(
     optimizer: torch.optim.Optimizer,
     train_handlers: Sequence[Any],
     ema: WarmUpEMAHandler,
+    finishing: Finishing,
     mlflow: MLflowRunHandler,
     data: Data,
     ckpt_dir: str,
     resume: bool = False,
-    time_limit: float | None = None,
     early_stop_patience: int | None = None,
     amp: bool | None = None,
     **options: Any,
 ) -> SupervisedTrainer:
-    """Return MONAI's trainer of a stochastic segmenter, with the handlers that make it end well and go on after it was killed.
+    """Return MONAI's trainer of a stochastic segmenter, with the handlers that make it end well and go on if it is killed.
 
-    Around the given handlers, in the order in which they depend on each other: the budget of time; MLflow; the averaged weights;
-    a seed for every epoch; an end where numbers are not finite any more; after the validation ``model.pt``, ``last.ckpt`` and the
-    early stop.
+    Around the given handlers, in the order in which they depend on each other: the budget and its last stage; MLflow; the average
+    of the weights; a seed for every epoch; an end where numbers are not finite any more; after the validation ``model.pt``,
+    ``last.ckpt`` and the early stop.
 
     Args:
         device: where it computes.
@@ -120,11 +107,11 @@ def trainer(
         optimizer: of its parameters.
         train_handlers: MONAI's ``ValidationHandler`` and ``LrScheduleHandler``, and any others.
         ema: averages the weights; what it averages is validated, and kept as ``model.pt``.
+        finishing: the last stage, which knows the budget and the best model.
         mlflow: the run, of training and validation.
         data: what it trains on.
-        ckpt_dir: folder of ``model.pt`` and ``last.ckpt``.
+        ckpt_dir: folder of ``last.ckpt``.
         resume: whether to continue from ``last.ckpt``, if there is one.
-        time_limit: seconds in epochs, validation not counted, after which the training ends.
         early_stop_patience: validations without a better key metric, after which it ends.
         amp: False for float32 on a GPU.
         options: others of ``SupervisedTrainer``.
@@ -138,7 +125,9 @@ def trainer(
         "ema": ema,
         "optimizer": optimizer,
         "mlflow": mlflow,
-        "time_budget": TimeBudget(time_limit),
+        "budget": finishing.budget,
+        "finishing": finishing,
+        "best": finishing.best,
     }
     loader = options["train_data_loader"]
     return SupervisedTrainer(
@@ -181,23 +170,21 @@ def _around(
     if not places:
         raise ValueError("train::handlers has no ValidationHandler; model.pt is what validates best: give one.")
     validation, end = handlers[places[-1]], places[-1] + 1
-    best = BestCheckpoint(folder, parts["ema"].ema_model)
-    best.attach(validation.validator)
-    state = {**parts, "best": best}
+    parts["best"].attach(validation.validator)
+    state = dict(parts)
     seed = loader.sampler.seed  # type: ignore[attr-defined]  # that of training_loader has one
     for handler in handlers:
         if isinstance(handler, LrScheduleHandler):
             state["lr_scheduler"] = handler.lr_scheduler
+    # those that tell come after the checkpoint: at an error they raise, and what it has to tell would not be heard
     return [
-        *(parts["time_budget"], parts["mlflow"], parts["ema"]),
+        *(parts[name] for name in ("budget", "finishing", "mlflow", "ema")),
         UnscaledBFloat16(),
         EpochSeed(seed, loader),
         StopOnNonFinite(folder, state),
         *handlers[:end],
         LastValidation(validation.validator, validation.interval),
         LastCheckpoint(folder, state, resume=resume),
-        EarlyStop(best, patience),
-        *handlers[
-            end:
-        ],  # those that tell come after the checkpoint: at an error they raise, and it would not be told of
+        EarlyStop(parts["best"], patience),
+        *handlers[end:],
     ]

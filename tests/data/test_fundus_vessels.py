@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from monai_flowssn.data.contract import check_loader
 from monai_flowssn.data.fundus_vessels import field_of_view, retinal_vessel
 from monai_flowssn.data.splits import SPLITS
 
@@ -105,9 +106,9 @@ def test_gzipped_pictures_are_read(root):
 def test_field_of_view_fills_dark_vessels_and_drops_specks():
     image = np.array(photograph())
     image[1:5, 44:48] = 200  # a bright scratch outside
-    found = field_of_view(image) > 0
-    assert found[19, 25]
-    assert not found[2, 45]
+    found = field_of_view(image.transpose(2, 1, 0)) > 0  # (x, y)
+    assert found[25, 19]
+    assert not found[45, 2]
 
 
 def test_a_part_of_the_sets_warns(root):
@@ -130,3 +131,7 @@ def test_bad_folders_and_files_are_named(root, tmp_path):
     shutil.rmtree(root / "STARE/labels-vk")
     with pytest.raises(ValueError, match=r"labels-vk.*is missing"):
         retinal_vessel(root, "train")
+
+
+def test_the_contract_of_loaders(root):
+    check_loader(retinal_vessel, root, height=40)

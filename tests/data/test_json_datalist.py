@@ -5,12 +5,14 @@ import itk
 import nibabel
 import numpy as np
 import pytest
+from dicom_files import write_series
 from PIL import Image
 
+from monai_flowssn.data.contract import check_loader
 from monai_flowssn.data.json_datalist import datalist
 from monai_flowssn.data.manifest import describe
 from monai_flowssn.data.splits import SPLITS, fold_patients
-from monai_flowssn.transforms.raters import CheckCased, KeepRaterd, LoadCased
+from monai_flowssn.transforms import CheckCased, KeepRaterd, LoadCased
 
 CTYPE = locale.setlocale(locale.LC_CTYPE)
 # ITK's compiled modules warn while they are loaded, and crash Python where the warning is an error
@@ -19,9 +21,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module_
 MASK = np.random.default_rng(0).integers(0, 2, (5, 4), dtype=np.uint8)  # (y, x)
 
 
-def write_cases(folder, n, **more):
+def write_cases(folder, n, *, first=0, **more):
     entries = []
-    for i in range(n):
+    for i in range(first, first + n):
         names = [f"{kind}/{i}.png" for kind in ("image", "rater1", "rater2")]
         for name, array in zip(names, (40 * MASK + i, MASK, 1 - MASK)):
             (folder / name).parent.mkdir(exist_ok=True)
@@ -41,7 +43,7 @@ def cases(path, split, **options):
 
 
 def test_paths_are_relative_to_the_json_and_load(tmp_path, monkeypatch):
-    path = write_json(tmp_path, {"training": write_cases(tmp_path, 3), "validation": write_cases(tmp_path, 1)})
+    path = write_json(tmp_path, {"training": write_cases(tmp_path, 3), "validation": write_cases(tmp_path, 1, first=3)})
     monkeypatch.chdir("/")
     items = datalist(path, "train")
     assert [item["case"] for item in items] == ["image_0", "image_1", "image_2"]
@@ -104,7 +106,7 @@ def test_cross_validation_deals_the_labelled_entries_of_all_lists(tmp_path):
 def test_cross_validation_keeps_the_folds_of_the_entries(tmp_path):
     entries = write_cases(tmp_path, 9, fold=lambda i: i % 4)
     del entries[8]["fold"]
-    path = write_json(tmp_path, {"training": entries, "test": entries[:1]})
+    path = write_json(tmp_path, {"training": entries, "test": write_cases(tmp_path, 1, first=9)})
     assert cases(path, "test", folds=4, fold=3) == ["image_3", "image_7"]
     assert cases(path, "val", folds=4, fold=3) == ["image_0", "image_4"]
     assert cases(path, "train", folds=4, fold=3) == ["image_1", "image_2", "image_5", "image_6", "image_8"]
@@ -127,7 +129,7 @@ def test_folds_that_do_not_fit_the_entries_are_refused(tmp_path):
 def test_a_missing_rater_leaves_the_others_in_their_places(tmp_path):
     entries = write_cases(tmp_path, 2)
     entries[0]["label"][0] = None
-    path = write_json(tmp_path, {"training": entries, "validation": entries})
+    path = write_json(tmp_path, {"training": entries, "validation": []})
     first, second = (CheckCased(num_classes=2)(LoadCased()(item)) for item in datalist(path, "train"))
     assert (first["label"][0] == -1).all()
     np.testing.assert_array_equal(first["label"][1].numpy(), 1 - MASK.T)
@@ -145,9 +147,9 @@ def test_a_fold_without_folds_is_refused(tmp_path):
 
 
 def test_inference_cases_need_no_label(tmp_path):
-    entries = write_cases(tmp_path, 1)
-    del entries[0]["label"]
-    path = write_json(tmp_path, {"training": entries, "validation": entries, "test": entries})
+    entries = write_cases(tmp_path, 2)
+    del entries[0]["label"], entries[1]["label"]
+    path = write_json(tmp_path, {"training": entries[:1], "validation": [], "test": entries[1:]})
     assert "label" not in datalist(path, "test")[0]
     with pytest.raises(ValueError, match="no rater's mask"):
         datalist(path, "train")
@@ -174,42 +176,21 @@ def test_volumes_keep_their_geometry(tmp_path, suffix):
     np.testing.assert_array_equal(item["label"].affine, item["image"].affine)
 
 
-def write_dicom(folder, array):
-    """Write (z, y, x) as a DICOM series of CT slices."""
-    folder.mkdir()
-    for z, rows in enumerate(array):
-        image = itk.image_from_array(rows[None])
-        image.SetSpacing([0.7, 0.7, 2.0])
-        image.SetOrigin([0.0, 0.0, 2.0 * z])
-        tags = itk.MetaDataDictionary()
-        for tag, value in {
-            "0008|0060": "CT", "0020|000d": "1.2.3", "0020|000e": "1.2.3.4", "0008|0018": f"1.2.3.4.{z + 1}",
-            "0020|0013": str(z + 1), "0020|0032": f"0\\0\\{2.0 * z}", "0020|0037": "1\\0\\0\\0\\1\\0",
-        }.items():  # fmt: skip
-            tags[tag] = value
-        io = itk.GDCMImageIO.New()
-        io.KeepOriginalUIDOn()
-        image.SetMetaDataDictionary(tags)
-        itk.imwrite(image, str(folder / f"{z}.dcm"), imageio=io)
-
-
 def test_a_dicom_series_with_nifti_masks(tmp_path):
     array = np.random.default_rng(2).integers(-1000, 1000, (3, 5, 4)).astype(np.int16)
-    write_dicom(tmp_path / "scan.1", array)
+    write_series(tmp_path / "scan.1", array)
     mask = (array > 0).transpose(2, 1, 0).astype(np.uint8)
     image = LoadCased()({"image": str(tmp_path / "scan.1"), "case": "x"})["image"]
-    nibabel.save(nibabel.Nifti1Image(mask, image.affine.numpy()), tmp_path / "r.nii.gz")
-    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / "elsewhere.nii.gz")
-    entries = [{"image": "scan.1", "label": [name, name]} for name in ("r.nii.gz", "elsewhere.nii.gz")]
-    path = write_json(tmp_path, {"training": entries[:1], "validation": entries[1:]})
+    for name in ("r.nii.gz", "s.nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(mask, image.affine.numpy()), tmp_path / name)
+    entries = [{"image": "scan.1", "label": ["r.nii.gz", "s.nii.gz"]}]
+    path = write_json(tmp_path, {"training": entries, "validation": []})
     item = CheckCased(num_classes=2)(LoadCased()(datalist(path, "train")[0]))
     assert locale.setlocale(locale.LC_CTYPE) == CTYPE  # ITK changes it
     assert item["case"] == "scan_1"
     np.testing.assert_array_equal(item["image"][0].numpy(), array.transpose(2, 1, 0))
     np.testing.assert_array_equal(item["label"].numpy(), np.stack([mask, mask]))
     np.testing.assert_allclose(item["image"].pixdim.numpy(), [0.7, 0.7, 2.0], rtol=1e-5)
-    with pytest.raises(ValueError, match="lies elsewhere in space"):
-        LoadCased()(datalist(path, "val")[0])
 
 
 def test_a_mask_with_a_third_axis_of_one_fits_a_flat_image(tmp_path):
@@ -225,11 +206,11 @@ def test_a_mask_with_a_third_axis_of_one_fits_a_flat_image(tmp_path):
 def damaged(tmp_path):
     entries = write_cases(tmp_path, 3)
     (tmp_path / "rater2/1.png").write_bytes(b"no picture")
-    return write_json(tmp_path, {"training": entries, "validation": entries})
+    return write_json(tmp_path, {"training": entries, "validation": []})
 
 
 def test_a_corrupt_file_is_named_when_it_is_loaded(damaged):
-    with pytest.raises(ValueError, match=r"Case 'image_1'.*rater2/1\.png does not load"):
+    with pytest.raises(ValueError, match=r"Case 'image_1'.*rater2/1\.png does not decode"):
         [LoadCased()(item) for item in datalist(damaged, "train")]
 
 
@@ -279,6 +260,147 @@ def test_wrong_arguments_say_what_to_do(tmp_path):
         datalist(tmp_path / "x.json", "train")
     with pytest.raises(ValueError, match="on_error='ignore'"):
         datalist(tmp_path / "x.json", "train", on_error="ignore")
-    twice = write_cases(tmp_path, 1) * 2
-    with pytest.raises(ValueError, match="two cases are named 'image_0'"):
+    twice = [entry | {"case": "x"} for entry in write_cases(tmp_path, 2)]
+    with pytest.raises(ValueError, match="two cases are named 'x'"):
         datalist(write_json(tmp_path, {"training": twice, "validation": []}), "train")
+
+
+def lists(tmp_path, **changes):
+    """Three lists of two labelled cases each, with patients."""
+    entries = write_cases(tmp_path, 6, patient=lambda i: f"p{i}")
+    content = {"training": entries[:2], "validation": entries[2:4], "test": entries[4:]}
+    return {**content, **changes}, entries
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_patient_or_a_file_in_two_lists_is_refused(tmp_path, split):
+    content, entries = lists(tmp_path)
+    entries[4]["patient"] = "p0"
+    with pytest.raises(ValueError, match="patient 'p0' is in test and training"):
+        datalist(write_json(tmp_path, content), split)
+    assert len(datalist(write_json(tmp_path, content), split, folds=3)) > 0  # dealt anew
+    entries[4]["patient"], entries[4]["label"] = "p4", ["../" + tmp_path.name + "/" + entries[0]["label"][0]]
+    for options in ({}, {"folds": 3}):
+        with pytest.raises(
+            ValueError, match=r"rater1/0\.png stands in case 'image_0' of training and again in case 'image_4'"
+        ):
+            datalist(write_json(tmp_path, content), split, **options)
+
+
+def test_a_patient_without_masks_in_another_list_is_told(tmp_path):
+    content, entries = lists(tmp_path)
+    entries[4]["patient"] = "p0"
+    del entries[4]["label"]
+    with pytest.warns(UserWarning, match=r"patient 'p0' is in test \(without masks\) and training"):
+        assert cases(write_json(tmp_path, content), "test") == ["image_4", "image_5"]
+
+
+@pytest.mark.parametrize("rater", ["image/0.png", "rater1/0.png", "./rater1/0.png"])
+def test_a_file_stands_for_one_rater_and_no_image(tmp_path, rater):
+    content, entries = lists(tmp_path)
+    entries[0]["label"][1] = rater
+    with pytest.raises(ValueError, match="a file belongs to one case and one rater"):
+        datalist(write_json(tmp_path, content), "train")
+
+
+@pytest.mark.parametrize("patient", [None, "", " p0", 1.0, True, ["p0"], float("nan")])
+def test_a_patient_who_is_nobody_is_refused(tmp_path, patient):
+    content, entries = lists(tmp_path)
+    entries[1]["patient"] = patient
+    with pytest.raises(ValueError, match=r"entry 1 of training: 'patient' is .*leave the key out in all"):
+        datalist(write_json(tmp_path, content), "val")
+
+
+def test_patients_are_named_in_all_entries_or_in_none(tmp_path):
+    content, entries = lists(tmp_path)
+    del entries[3]["patient"]
+    with pytest.raises(ValueError, match=r"1 of 6 entries have no 'patient', the first of image/3\.png"):
+        datalist(write_json(tmp_path, content), "train")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("patient", "Patient", "unknown key 'Patient' .did you mean 'patient'"),
+        ("patient", "patient_id", "did you mean 'patient'"),
+        ("label", "labels", "did you mean 'label'"),
+        ("image", "img", "did you mean 'image'"),
+        ("image", "scan", "has no 'image'"),
+    ],
+)
+def test_misspelt_keys_are_refused_with_the_nearest(tmp_path, old, new, message):
+    content, entries = lists(tmp_path)
+    entries[0][new] = entries[0].pop(old)
+    with pytest.raises(ValueError, match=message):
+        datalist(write_json(tmp_path, content), "train")
+
+
+def test_misspelt_lists_are_refused_and_other_facts_left_alone(tmp_path):
+    content, _ = lists(tmp_path)
+    content["validaton"] = content.pop("validation")
+    with pytest.raises(ValueError, match="unknown list 'validaton' .did you mean 'validation'"):
+        datalist(write_json(tmp_path, content), "train")
+    content["validation"] = content.pop("validaton")
+    content |= {"name": "ours", "labels": {"0": "background"}, "numTraining": 2}
+    assert len(datalist(write_json(tmp_path, content), "train")) == 2
+    content["holdout"] = []
+    with pytest.raises(ValueError, match="unknown list 'holdout'; rename it"):
+        datalist(write_json(tmp_path, content), "train")
+
+
+def test_further_keys_are_told(tmp_path):
+    content, entries = lists(tmp_path)
+    entries[0]["scanner"] = "x"
+    with pytest.warns(UserWarning, match=r"entries have \['scanner'\], which are not read"):
+        datalist(write_json(tmp_path, content), "train")
+
+
+@pytest.mark.parametrize("fold", ["0", 0.0, True, None])
+def test_a_fold_that_is_no_integer_is_refused(tmp_path, fold):
+    path = write_json(tmp_path, write_cases(tmp_path, 6, fold=lambda i: fold))
+    with pytest.raises(ValueError, match=r"entry 0 of training: 'fold' is .*without quotes"):
+        datalist(path, "train")
+
+
+def test_a_patient_in_two_folds_is_refused_without_folds_too(tmp_path):
+    path = write_json(tmp_path, write_cases(tmp_path, 6, fold=lambda i: i % 2, patient=lambda i: i // 2))
+    with pytest.raises(ValueError, match="a patient is in two folds, '0'"):
+        datalist(path, "val", fold=1)
+    path = write_json(tmp_path, [e | {"patient": "p"} for e in write_cases(tmp_path, 2)])
+    entries = json.loads(path.read_text())
+    entries[0]["fold"] = 0
+    with pytest.raises(ValueError, match="a patient is in two folds"):
+        datalist(write_json(tmp_path, entries), "val")
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    content, _ = lists(tmp_path)
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    assert cases(path, "train") == ["image_0", "image_1"]
+
+
+def test_a_rater_who_is_null_everywhere_is_told(tmp_path):
+    content, entries = lists(tmp_path)
+    for entry in entries:
+        entry["label"].insert(1, None)
+    with pytest.warns(UserWarning, match="rater 1, counted from 0, is null in every entry"):
+        assert datalist(write_json(tmp_path, content), "train")[0]["label"][1] is None
+
+
+@pytest.mark.parametrize("label", [["a.png", ""], [3], {"a": 1}, [["a.png"]]])
+def test_labels_that_are_no_files_are_refused(tmp_path, label):
+    content, entries = lists(tmp_path)
+    entries[0]["label"] = label
+    with pytest.raises(ValueError, match=r"entry 0 of training: 'label' is .*null where a rater did not annotate"):
+        datalist(write_json(tmp_path, content), "train")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "data.json").write_text('{"training": [], "training": []}')
+    with pytest.raises(ValueError, match="'training' stands twice"):
+        datalist(tmp_path / "data.json", "train")
+
+
+def test_the_contract_of_loaders(tmp_path):
+    check_loader(datalist, write_json(tmp_path, write_cases(tmp_path, 12, patient=lambda i: i // 2)))

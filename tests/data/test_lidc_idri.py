@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from monai_flowssn.data.contract import check_loader
 from monai_flowssn.data.lidc_idri import lidc
 from monai_flowssn.data.splits import SPLITS, fold_patients
 
@@ -134,6 +135,58 @@ def test_truncated_hdf5_is_named(tmp_path, keep):
 def test_wrong_hdf5_content_is_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         lidc(write_hdf5(tmp_path / "x.hdf5", **changes), "train")
+
+
+def test_a_class_id_that_no_byte_holds_is_refused(tmp_path):
+    labels = MASKS.astype(np.uint16)
+    labels[3, 0, 0, 0] = 256  # 0 in a byte
+    path = write_hdf5(tmp_path / "x.hdf5", labels=labels)
+    with pytest.raises(ValueError, match=r"x\.hdf5: /train/labels holds values from 0 to 256.*within 0 and 255"):
+        lidc(path, "train")
+    labels = MASKS.astype(np.int64)
+    labels[3, 0, 0, 0] = 2**16
+    with pytest.raises(ValueError, match="holds values from 0 to 65536"):
+        lidc(write_hdf5(tmp_path / "y.hdf5", labels=labels), "train")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_floats_are_scaled_by_the_whole_file(tmp_path, split, caplog):
+    """A dark case of [0, 1] has the range of [-0.5, 0.5]: whichever is seen first must not decide."""
+    images = (GREY / 255).astype(np.float32)
+    images[:7] *= 0.45
+    path = write_hdf5(tmp_path / "x.hdf5", images)
+    with caplog.at_level("INFO", logger="monai_flowssn.data.lidc_idri"):
+        dark = lidc(path, split, limit=1)[0]["image"]
+    np.testing.assert_allclose(dark[0].numpy(), GREY[0].T * 0.45, atol=1e-3)
+    assert "images lie in [0, 1] and are read as [-0, 1]" in caplog.text or "are read as [0, 1]" in caplog.text
+
+
+def test_links_and_storage_elsewhere_are_refused(tmp_path):
+    write_hdf5(tmp_path / "other.hdf5")
+    with h5py.File(write_hdf5(tmp_path / "link.hdf5"), "r+") as file:
+        del file["train/labels"]
+        file["train/labels"] = h5py.ExternalLink("other.hdf5", "/val/labels")
+    with pytest.raises(ValueError, match=r"link\.hdf5: '/train/labels' lies in another file"):
+        lidc(tmp_path / "link.hdf5", "train")
+    with h5py.File(write_hdf5(tmp_path / "storage.hdf5"), "r+") as file:
+        del file["val/images"]
+        file["val"].create_dataset("images", GREY.shape, np.uint8, external=[(str(tmp_path / "raw"), 0, GREY.size)])
+    with pytest.raises(ValueError, match="'/val/images' lies in another file"):
+        lidc(tmp_path / "storage.hdf5", "train")
+    with h5py.File(write_hdf5(tmp_path / "virtual.hdf5"), "r+") as file:
+        del file["train/images"]
+        layout = h5py.VirtualLayout(GREY.shape, np.uint8)
+        layout[:] = h5py.VirtualSource(str(tmp_path / "other.hdf5"), "train/images", GREY.shape)
+        file["train"].create_virtual_dataset("images", layout)
+    with pytest.raises(ValueError, match="'/train/images' lies in another file"):
+        lidc(tmp_path / "virtual.hdf5", "train")
+
+
+@pytest.mark.parametrize("value", [2, 0.3, -1])
+def test_a_mask_of_the_pickle_that_is_not_binary_is_refused(tmp_path, value):
+    masks = [np.where(MASKS[0, ..., r] > 0, value, 0) for r in range(4)]
+    with pytest.raises(ValueError, match="it must hold 0 and 1, or 0 and 255"):
+        lidc(write_pickle(tmp_path / "x.pickle", masks=masks, image=GREY[0] / 255.0), "train")
 
 
 def test_missing_groups_and_data_sets_are_named(tmp_path):
@@ -275,3 +328,24 @@ def test_folds_of_the_pickle_and_the_folders(tmp_path):
     for shift, split in enumerate(SPLITS):
         write_tree(tmp_path / "parts" / split, [f"p{UIDS[i] + 10 * shift}/s{i}" for i in range(4)])
     assert_folds(tmp_path / "parts", k=3, total=12)
+
+
+@pytest.mark.parametrize("form", ["hdf5", "pickle", "tree"])
+def test_the_contract_of_loaders(tmp_path, form):
+    if form == "hdf5":
+        root = write_hdf5(tmp_path / "x.hdf5", spacing=np.full(14, 0.7))
+    elif form == "pickle":
+        root = write_pickle(tmp_path / "x.pickle")
+    else:
+        root = tmp_path
+        write_tree(root, [f"{UIDS[i]:04d}/slice{i}" for i in range(14)])
+    check_loader(lidc, root)
+
+
+def test_pictures_of_sixteen_bits_keep_their_greys(tmp_path):
+    write_tree(tmp_path, [f"{UIDS[i]:04d}/slice{i}" for i in range(14)])
+    for i in range(14):
+        path = tmp_path / f"images/{UIDS[i]:04d}/slice{i}.png"
+        Image.fromarray(GREY[i].astype(np.uint16) * np.uint16(257)).save(path)
+    for item in lidc(tmp_path, "train"):
+        assert_holds(item, int(item["case"].split("slice")[1]))

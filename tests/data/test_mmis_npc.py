@@ -7,6 +7,7 @@ import pytest
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
+from monai_flowssn.data.contract import check_loader
 from monai_flowssn.data.mmis_npc import MODALITIES, RATERS, mmis
 from monai_flowssn.data.splits import SPLITS
 
@@ -221,13 +222,30 @@ def test_the_config_makes_cases_for_a_network(root, volumes):
     size = [16, 16, 4] if volumes else [16, 16]
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "common.yaml"), str(CONFIGS / "data" / "mmis.yaml")])
-    options = {"dataset_dir": str(root), "spatial_size": size, "spatial_dims": len(size), "folds": 5, "fold": 2}
-    parser.update({**options, "data_list::volumes": volumes})
-    items = parser.get_parsed_content("data_list")(split="train")
+    options = {"dataset_dir": str(root), "spatial_size": size, "data::folds": 5, "data::fold": 2}
+    parser.update({**options, "data::cases::volumes": volumes})
+    data = parser.get_parsed_content("data")
+    items = data.items("train")
     assert len(items) == 6 * (1 if volumes else 3)
-    item = items[0]
-    for part in ("reading", "sizing", "augmentation"):
-        item = Compose(parser.get_parsed_content(part))(item)
+    item = Compose(data.training(parser.get_parsed_content("spatial_size")))(items[0])
     assert item["image"].shape == (3, *size)
     assert item["label"].shape == (4, *size)
     assert set(item["label"].unique().tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("volumes", [False, True])
+def test_the_contract_of_loaders(root, volumes):
+    check_loader(mmis, root, volumes=volumes)
+
+
+def test_volumes_of_a_patient_that_lie_apart_are_refused(tmp_path):
+    for folder in ("training", "validation"):
+        write_nifti(tmp_path / folder / "Sample_0", patient(0))
+    for name in ("t2", "label_a3"):
+        path = tmp_path / "validation" / "Sample_0" / f"{name}.nii.gz"
+        whole = path.read_bytes()
+        image = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine @ np.diag([-1, 1, 1, 1])), path)
+        with pytest.raises(ValueError, match=rf"Sample_0: {name} lies elsewhere in space"):
+            mmis(tmp_path, "test")
+        path.write_bytes(whole)

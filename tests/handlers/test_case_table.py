@@ -7,7 +7,7 @@ import torch
 from ignite.engine import Engine
 from monai.handlers import from_engine
 
-from monai_flowssn.handlers import CaseTable, GEDHandler, standard_metrics
+from monai_flowssn.handlers import CaseMetricHandler, CaseTable, standard_metrics
 from monai_flowssn.metrics import PRESETS
 
 
@@ -15,7 +15,7 @@ def evaluate(tmp_path, batches):
     engine = Engine(lambda engine, batch: batch)
     engine.add_event_handler("ITERATION_STARTED", lambda engine: setattr(engine.state, "batch", engine.state.batch))
     engine.state.metric_details = {}
-    ged = GEDHandler(output_transform=from_engine(["draws", "label"]))
+    ged = CaseMetricHandler("ged", output_transform=from_engine(["draws", "label"]))
     ged.attach(engine, "test_ged_v_n2")
     CaseTable(tmp_path / "run", {"test_ged_v_n2": ged}).attach(engine)
     engine.run(batches)
@@ -65,11 +65,32 @@ def test_standard_metrics_name_convention_and_number_of_draws():
 def test_published_protocols_join_the_standard_metrics(preset):
     metrics = standard_metrics(draws=[4], presets=[preset])
     for choice in PRESETS[preset].choices:  # "one" is what names without a convention mean
-        assert f"test_{choice.key.removesuffix('_one')}_n4" in metrics
+        assert f"test_{choice.key.replace('_one', '')}_n4" in metrics
     assert list(metrics)[:8] == list(standard_metrics(draws=[4]))
 
 
 def test_an_unknown_protocol_is_refused():
-    with pytest.raises(ValueError, match="preset is 'resnet'; choose one of 'standard', 'flow_ssn'"):
+    with pytest.raises(ValueError, match="preset is 'resnet'; choose one of 'standard', 'extended'"):
         standard_metrics(presets=["resnet"])
     assert "test_ged_v_drop_n16" in standard_metrics(presets="kohl")
+
+
+def test_a_protocol_has_its_own_numbers_of_draws():
+    assert [name for name in standard_metrics(draws=[16, 100], presets="ccdm") if "ged_v" in name] == [
+        f"test_ged_v_n{n}" for n in (16, 100, 32, 50)
+    ]
+    assert "test_ged_v_drop_case_n16" in standard_metrics(num_classes=3, presets="mose")
+
+
+def test_parts_of_pooled_metrics_are_columns(tmp_path):
+    engine = Engine(lambda engine, batch: batch)
+    engine.state.metric_details = {}
+    dice = CaseMetricHandler("dice", from_engine(["draws", "label"]), kind="per_rater", pooled=True)
+    dice.attach(engine, "test_dice")
+    CaseTable(tmp_path, {"test_dice": dice}).attach(engine)
+    engine.run([[item("a", [[1, 1]], "p"), item("b", [[1, 0]], "p")]])
+    with (tmp_path / "per_case.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["test_dice/1"]) for row in rows] == pytest.approx([2 / 3, 1])
+    assert [float(row["test_dice/weight"]) for row in rows] == [1, 1]
+    assert engine.state.metrics["test_dice"] == pytest.approx(5 / 6)

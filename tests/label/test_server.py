@@ -1,4 +1,4 @@
-"""A real MONAI Label server, where its environment exists: ``scripts/label_server`` makes it."""
+"""A real MONAI Label server, where its environment exists: ``monai-flowssn label`` makes it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import socket
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -33,7 +33,7 @@ MODEL = "tiny_segmentation"
 AFFINE = np.array([[-0.7, 0, 0, 40], [0, 0.6, 0, -30], [0, 0, 2.5, 5], [0, 0, 0, 1.0]])
 
 pytestmark = [
-    pytest.mark.skipif(not LABEL.is_dir(), reason="scripts/label_server has not been run here"),
+    pytest.mark.skipif(not LABEL.is_dir(), reason="monai-flowssn label has not been run here"),
     pytest.mark.filterwarnings("ignore"),
 ]
 
@@ -53,19 +53,17 @@ def write_studies(folder: Path, lidc: Path) -> None:
 class Server:
     """The address of a server, and the requests that clients make."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, address: str, process: subprocess.Popen) -> None:
+        self.address, self.process = address, process
 
     def get(self, path: str) -> dict:
         answer = requests.get(f"{self.address}/{path}", timeout=60)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def infer(self, study: str, kind: str, **params: object) -> requests.Response:
-        address = f"{self.address}/infer/{MODEL}"
-        return requests.post(
-            address, params={"image": study, "output": kind}, data={"params": json.dumps(params)}, timeout=120
-        )
+    def infer(self, study: str, kind: str, timeout: float = 120, **params: object) -> requests.Response:
+        address, data = f"{self.address}/infer/{MODEL}", {"params": json.dumps(params)}
+        return requests.post(address, params={"image": study, "output": kind}, data=data, timeout=timeout)
 
     def wait(self, path: str) -> dict:
         """Return the state of the newest task once it has ended."""
@@ -85,7 +83,7 @@ def app(tiny_options: dict, tiny_lidc: Path, tmp_path: Path, request: pytest.Fix
     tiny_options = {**tiny_scale("ssn"), **tiny_options}
     run("training", config_file=str(bundle / "configs" / "train.yaml"), **tiny_options)
     settings = {key: value for key, value in tiny_options.items() if key not in ("bundle_root", "dataset_dir")}
-    command = [sys.executable, "scripts/package.py", bundle, app / "model" / MODEL]
+    command = [sys.executable, "-m", "monai_flowssn", "package", bundle, app / "model" / MODEL]
     command += ["--model", tmp_path / "models" / "model.pt", "--set"]
     command += [f"{key}={json.dumps(value)}" for key, value in {**settings, "data::crops": request.param}.items()]
     subprocess.run(command, cwd=ROOT, check=True)
@@ -99,10 +97,12 @@ def serving(app: Path, *command: str | Path) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    (app / "temporary").mkdir()
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "MONAI_LABEL_SESSION_PATH": str(app / "sessions"),
+        "TMPDIR": str(app / "temporary"),
         "PATH": f"{LABEL}/bin:{os.environ['PATH']}",
     }
     with (app / "server.log").open("w") as log:
@@ -123,9 +123,10 @@ def serving(app: Path, *command: str | Path) -> Iterator[Server]:
             except requests.ConnectionError:
                 assert process.poll() is None, (app / "server.log").read_text()[-3000:]
                 time.sleep(0.5)
-        yield Server(address)
+        yield Server(address, process)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=30)
 
 
@@ -135,23 +136,22 @@ def read_nifti(content: bytes, folder: Path) -> nibabel.Nifti1Image:
     return nibabel.load(path)
 
 
-def test_the_examples_run() -> None:
-    code = "import doctest; from monai_flowssn.label import origin; raise SystemExit(doctest.testmod(origin).failed)"
-    subprocess.run([LABEL / "bin" / "python", "-c", code], cwd=ROOT, check=True)
-
-
 @pytest.mark.parametrize("app", ["anywhere"], indirect=True)
 def test_our_app_answers_scores_chooses_and_learns(app: Path, tmp_path: Path) -> None:
-    with serving(app, "scripts/label_server", app, app / "studies") as server:
+    with serving(app, sys.executable, "-m", "monai_flowssn", "label", app, app / "studies") as server:
         info = server.get("info/")
         assert set(info["models"]) == set(info["trainers"]) == {MODEL}
         assert {"most_uncertain", "first", "random"} == set(info["strategies"])
         assert info["models"][MODEL]["config"]["draws"] == 3
         check_answers(server, tmp_path)
+        check_wrong_requests(server)
+        check_patience(server)
         check_active_learning(server)
+        check_batch(server)
         check_training(server, app)
         check_uploads(server, app)
         check_origins(server)
+        check_end(server, app)
 
 
 @pytest.mark.parametrize("app", ["centre"], indirect=True)
@@ -224,6 +224,114 @@ def check_answers(server: Server, folder: Path) -> None:
     assert "draw is 9; 3 were made: choose from 1 to 3." in wrong.text
 
 
+def check_wrong_requests(server: Server) -> None:
+    """What is wrong with a request is told at once."""
+    server.wait("scoring/")  # begun when the server was
+    wrong = [{"draws": draws} for draws in ("x", None, [2], {"a": 1}, 2.5, True, 0, -1)]
+    wrong += [
+        {"draw": "first"},
+        {"output": "mean"},
+        {"output": {"a": 1}},
+        {"output": None},
+        {"model_filename": "other.pt"},
+    ]
+    wrong += [{"device": "tpu"}, {"device": 3}, {"result_extension": ".exe"}, {"foreground": [[1, 2, 0]]}]
+    for params in wrong:
+        refused = server.infer("picture0", "json", **params)
+        assert refused.status_code == 400, (params, refused.text)
+        assert next(iter(params)) in refused.text, refused.text
+    limit = server.infer("volume", "json", draws=10**9)
+    assert limit.status_code == 400
+    assert "1000000000 draws of 22x24x3 are 1.58e+12 voxels, and 2.15e+09 are the limit" in limit.text
+
+    def post(path: str, **more: object) -> requests.Response:
+        return requests.post(f"{server.address}/{path}", timeout=60, **more)
+
+    for path in (
+        "infer/other?image=picture0",
+        "train/other",
+        "batch/infer/other",
+        "scoring/other",
+        "activelearning/other",
+    ):
+        refused = post(path, json={})
+        assert refused.status_code == 400, path
+        assert "knows no 'other'; choose one of" in refused.text
+    for path in (f"infer/{MODEL}", f"infer/{MODEL}?image=", f"infer/{MODEL}?image=nowhere"):
+        assert post(path).status_code == 400, path
+    for params in ("[1]", "{"):
+        assert post(f"infer/{MODEL}?image=picture0", data={"params": params}).status_code == 400
+    for path in (f"train/{MODEL}", f"batch/infer/{MODEL}", "scoring/sample_uncertainty"):
+        refused = post(f"{path}?run_sync=true", json={})
+        assert (refused.status_code, "run_sync" in refused.text) == (400, True), path
+    for size, image in (((22, 20), "picture0"), ((24, 22), "nowhere")):
+        content = BytesIO()
+        Image.fromarray(np.zeros(size, np.uint8)).save(content, "png")
+        address = f"{server.address}/datastore/label?image={image}&tag=final"
+        assert requests.put(address, files={"label": ("a.png", content.getvalue())}, timeout=60).status_code == 400
+    assert requests.put(address, files={"label": ("a.png", b"no picture")}, timeout=60).status_code == 400
+    assert not server.get("datastore/")["label_tags"]
+
+
+def check_patience(server: Server) -> None:
+    """A long drawing holds nobody up but those who wait for one, and ends with its client."""
+    address = f"{server.address}/infer/{MODEL}"
+    ask = {"params": {"image": "volume", "output": "json"}, "data": {"params": json.dumps({"draws": 10**6})}}
+    with pytest.raises(requests.ReadTimeout):
+        requests.post(address, timeout=2, **ask)  # of minutes
+    start = time.monotonic()
+    assert server.infer("picture0", "json").status_code == 200
+    assert time.monotonic() - start < 10
+    with ThreadPoolExecutor(20) as clients:
+
+        def wait(_: int) -> int | None:
+            try:
+                return requests.post(address, timeout=5, **ask).status_code
+            except requests.ReadTimeout:
+                return None
+
+        answers = clients.map(wait, range(20))
+        time.sleep(1)
+        start = time.monotonic()
+        server.get("info/")
+        assert time.monotonic() - start < 2
+        assert sorted(map(str, answers)) == 3 * ["503"] + 17 * ["None"]  # one draws, 16 wait
+
+
+def check_batch(server: Server) -> None:
+    answer = requests.post(
+        f"{server.address}/batch/infer/{MODEL}?images=unlabeled", timeout=60
+    )  # as clients do, without params
+    assert answer.status_code == 200
+    task = server.wait("batch/infer")
+    assert task["status"] == "DONE", task["details"]
+    assert server.get("datastore/")["label_tags"] == {"original": 5}
+
+
+def check_end(server: Server, app: Path) -> None:
+    """A signal ends a server that draws and trains within seconds, and nothing is left in the folder of temporary files."""
+    label = next((app / "studies" / "labels" / "anna").iterdir())
+    label.write_bytes(b"no picture any more")
+    assert requests.post(f"{server.address}/train/{MODEL}", json={"max_epochs": 1}, timeout=60).status_code == 200
+    task = server.wait("train/")
+    assert task["status"] == "ERROR"
+    assert task["details"][-1].startswith("The cause: ValueError: Case ")
+    assert label.name in task["details"][-1]
+    label.unlink()
+    requests.post(f"{server.address}/train/{MODEL}", json={"max_epochs": 10**6}, timeout=60)
+    with pytest.raises(requests.ReadTimeout):
+        server.infer("volume", "json", timeout=2, draws=10**6)
+    with ThreadPoolExecutor() as client:
+        drawing = client.submit(server.infer, "volume", "json", draws=10**6)
+        time.sleep(1)
+        start = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(timeout=30)
+        assert time.monotonic() - start < 3.5
+        assert drawing.exception() or drawing.result().status_code == 503
+    assert not list((app / "temporary").iterdir())
+
+
 def check_uploads(server: Server, app: Path) -> None:
     """Nothing is written outside the studies, and nothing read that is none of them."""
     content = BytesIO()
@@ -257,7 +365,7 @@ def check_uploads(server: Server, app: Path) -> None:
     assert not (app / "mark").exists()
     elsewhere = app / "elsewhere.png"
     elsewhere.write_bytes(content.getvalue())
-    for image in (str(elsewhere), f"{tempfile.gettempdir()}/../{elsewhere}", "README.md", ["picture0"]):
+    for image in (str(elsewhere), f"{app / 'temporary'}/../{elsewhere}", "README.md", ["picture0"]):
         refused = server.infer("picture0", "json", image=image)
         assert refused.status_code == 400, image
         assert "stud" in refused.text
@@ -308,7 +416,7 @@ def annotate(server: Server, annotations: dict[str, tuple[str, ...]]) -> None:
 
 def check_training(server: Server, app: Path) -> None:
     annotate(server, {"picture0": ("final", "anna"), "picture1": ("final", "anna"), "picture2": ("final",)})
-    assert server.get("datastore/")["label_tags"] == {"final": 3, "anna": 2}
+    assert server.get("datastore/")["label_tags"] == {"original": 5, "final": 3, "anna": 2}
     models = app / "model" / MODEL / "models"
     before = (models / "model.pt").read_bytes()
     program, mark = app / "program.json", app / "mark"

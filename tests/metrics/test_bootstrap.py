@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from monai_flowssn.metrics import bootstrap_interval, paired_difference
+from monai_flowssn.metrics import bootstrap_interval, interval_over_seeds, paired_difference
 
 
 def test_independent_cases_give_the_normal_interval():
@@ -70,3 +70,31 @@ def test_bad_input():
         bootstrap_interval([1.0], ["a"], level=95)
     with pytest.raises(ValueError, match="same cases"):
         paired_difference([1.0], [1.0, 2.0], ["a"])
+
+
+def test_pooled_values_pool_in_every_resample():
+    """Two patients: the four equally likely resamples have the pooled values 1/4, 1/2 (twice) and 1."""
+    parts = [[1.0, 4.0], [1.0, 1.0], [1.0, 1.0]]  # sums and weights: patient a 1 of 4; b 2 of 2
+    got = bootstrap_interval(parts, ["a", "b", "b"], level=0.4)
+    assert got == (pytest.approx(3 / 6), pytest.approx(0.5), pytest.approx(0.5))
+    wide = bootstrap_interval(parts, ["a", "b", "b"])
+    assert wide == (pytest.approx(0.5), pytest.approx(0.25), pytest.approx(1.0))
+
+
+def test_difference_of_pooled_values():
+    a, b = [[1.0, 4.0], [2.0, 2.0]], [[2.0, 2.0], [1.0, 4.0]]
+    got = paired_difference(a, b, ["p", "q"])
+    assert got == (pytest.approx(0.0), pytest.approx(-0.75), pytest.approx(0.75))
+    assert paired_difference(a, a, ["p", "q"]) == (0, 0, 0)
+
+
+def test_trainings_are_resampled_too():
+    """Two trainings that are 0 and 1 everywhere: resampled means are 0, 1/2, 1/2 and 1."""
+    zero, one = np.zeros(4), np.ones(4)
+    got = interval_over_seeds([zero, one], list("abcd"))
+    assert got == (0.5, 0, 1)
+    assert interval_over_seeds([zero, one], list("abcd"), minus=[one])[:1] == (-0.5,)
+    single = interval_over_seeds([zero], list("abcd"), minus=[one])
+    assert single == paired_difference(zero, one, list("abcd")) == (-1, -1, -1)
+    with pytest.raises(ValueError, match="there is no training"):
+        interval_over_seeds([], [])

@@ -1,9 +1,11 @@
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from monai_flowssn.metrics import compute_dice
+from monai_flowssn.metrics import compute_dice, pool
 
 EMPTY, FULL = [0, 0, 0, 0], [1, 1, 1, 1]
 
@@ -93,3 +95,74 @@ def test_bad_input():
         compute_dice(s, y, mean=torch.zeros(1, 4))
     with pytest.raises(ValueError, match="must agree in B and in"):
         compute_dice(s, y[..., :3])
+
+
+@pytest.mark.parametrize("kind", ["max", "max_draw", "max_pair", "match"])
+def test_the_best_draws_agree_with_a_loop(case, reference, kind):
+    draws, raters, k = case
+    expected = []
+    for d, r in zip(draws, raters, strict=True):
+        present = reference.there(r)
+        table = np.array([[class_mean_dice(reference, s, y, k, "one") for y in present] for s in d])
+        assignments = itertools.permutations(range(len(d)), len(present))
+        expected.append(
+            {
+                "max": table.max(0).mean(),
+                "max_draw": table.max(1).mean(),
+                "max_pair": table.max(),
+                "match": max(np.mean([table[n, r] for r, n in enumerate(order)]) for order in assignments),
+            }[kind]
+        )
+    got = compute_dice(draws, raters, num_classes=k, kind=kind)
+    assert got.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["max", "max_draw", "max_pair", "match"])
+def test_empty_masks_of_the_best_draws(kind):
+    s, y = torch.tensor([[EMPTY, FULL]]), torch.tensor([[EMPTY]])
+    one, drop, zero = (compute_dice(s, y, kind=kind, empty=e).item() for e in ("one", "drop", "zero"))
+    assert one == (0.5 if kind == "max_draw" else 1)
+    assert drop == 0 or (kind == "match" and math.isnan(drop))
+    assert zero == 0
+
+
+def test_where_someone_marked():
+    draws = torch.tensor([[EMPTY], [FULL], [FULL]])
+    raters = torch.tensor([[EMPTY, EMPTY, EMPTY], [FULL, EMPTY, EMPTY], [FULL, FULL, EMPTY]])
+    for where, expected in (("any", [math.nan, 0, 1]), ("majority", [math.nan, math.nan, 1])):
+        got = compute_dice(draws, raters, where=where)
+        torch.testing.assert_close(got, torch.tensor(expected), equal_nan=True)
+    pairs = compute_dice(draws, raters, kind="per_rater")
+    torch.testing.assert_close(pairs, torch.tensor([math.nan, 1 / 3, 2 / 3]), equal_nan=True)
+    pairs = compute_dice(draws, raters, kind="per_rater", where="rater")
+    torch.testing.assert_close(pairs, torch.tensor([math.nan, 1, 1]), equal_nan=True)
+    expected = compute_dice(draws, raters, kind="expected", where="rater")
+    torch.testing.assert_close(expected, torch.tensor([math.nan, 1, 1]), equal_nan=True)
+
+
+def test_pooled_pairs_count_alike_over_cases():
+    draws = torch.tensor([[FULL], [FULL]])
+    raters = torch.tensor([[FULL, [-1] * 4, [-1] * 4], [FULL, EMPTY, EMPTY]])
+    parts = compute_dice(draws, raters, kind="per_rater", pooled=True)
+    assert parts.tolist() == [[1, 1], [1, 3]]
+    assert pool(parts.sum(0)).item() == 0.5
+    assert compute_dice(draws, raters, kind="per_rater").mean().item() == pytest.approx((1 + 1 / 3) / 2)
+    parts = compute_dice(draws, raters, kind="per_rater", pooled=True, where="rater")
+    assert pool(parts.sum(0)).item() == 1
+    with pytest.raises(ValueError, match="choose 'per_rater' or another that fuses"):
+        compute_dice(draws, raters, kind="expected", pooled=True)
+
+
+def test_plurality_needs_no_majority():
+    raters = torch.tensor([[[1, 2], [1, 0], [2, 0], [0, 1]]])  # 1 of two in four; a tie of 0, twice
+    assert compute_dice(torch.tensor([[[1, 0]]]), raters, num_classes=3, kind="plurality").item() == 1.0
+    assert compute_dice(torch.tensor([[[1, 0]]]), raters, num_classes=3).item() == 0.5
+
+
+def test_weights_decide_the_vote():
+    draws, raters = torch.tensor([[FULL, EMPTY, EMPTY]]), torch.tensor([[FULL]])
+    assert compute_dice(draws, raters).item() == 0
+    assert compute_dice(draws, raters, weights=torch.tensor([[3.0, 1, 1]])).item() == 1
+    assert compute_dice(draws, raters, kind="expected", weights=torch.tensor([[3.0, 1, 1]])).item() == pytest.approx(
+        0.6
+    )

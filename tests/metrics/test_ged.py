@@ -104,3 +104,42 @@ def test_a_missing_rater_is_as_if_it_were_not_there(case):
 def test_unknown_estimator():
     with pytest.raises(ValueError, match="estimator is 'w'; choose one of"):
         compute_ged(torch.tensor([[FULL]]), torch.tensor([[FULL]]), estimator="w")
+
+
+def test_weights_are_how_often_a_draw_is_there(case):
+    draws, raters, k = case
+    repeats = torch.tensor([1, 3, 2, 0, 1])
+    weights = repeats.float().expand(2, -1)
+    many = draws.repeat_interleave(repeats, 1)
+    torch.testing.assert_close(
+        compute_ged(draws, raters, num_classes=k, weights=weights), compute_ged(many, raters, num_classes=k)
+    )
+    torch.testing.assert_close(
+        compute_diversity(draws, num_classes=k, weights=weights), compute_diversity(many, num_classes=k)
+    )
+
+
+def test_u_of_weighted_draws_is_the_distance_of_two_that_differ():
+    """Two draws, distance 1, weights .75 and .25: they differ only one from the other, whatever the weights."""
+    draws = torch.tensor([[[1, 0], [0, 1]]])
+    weights = torch.tensor([[0.75, 0.25]])
+    assert compute_diversity(draws, weights=weights, estimator="u").item() == pytest.approx(1)
+    assert compute_diversity(draws, weights=weights).item() == pytest.approx(2 * 0.75 * 0.25)
+
+
+@pytest.mark.parametrize(
+    "weights", [[[1.0, -1.0]], [[0.0, 0.0]], [[1.0, float("nan")]], [[1.0]], [[1.0, float("inf")]]]
+)
+def test_bad_weights(weights):
+    draws = torch.tensor([[[1, 0], [0, 1]]])
+    with pytest.raises(ValueError, match="weights"):
+        compute_ged(draws, draws, weights=torch.tensor(weights))
+
+
+def test_a_pair_without_a_class_can_cost_the_case():
+    draws, raters = torch.tensor([[[0, 0], [1, 0]], [[1, 1], [1, 0]]]), torch.tensor([[[0, 0]], [[1, 1]]])
+    got = compute_ged(draws, raters, empty="drop_case")
+    assert got[0].isnan()
+    assert got[1] == compute_ged(draws, raters)[1]
+    only_raters = compute_ged(torch.tensor([[[1, 1]]]), torch.tensor([[[0, 0], [1, 1]]]), empty="drop_case")
+    assert only_raters.isnan().all()

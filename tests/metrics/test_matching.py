@@ -13,7 +13,7 @@ EMPTY, FULL = [0, 0, 0, 0], [1, 1, 1, 1]
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (2, 4), (6, 2), (2, 3), (3, 2)])
 def test_duplicate_is_the_best_of_all_permutations(reference, shape):
     table = np.random.default_rng(sum(shape)).random(shape)
-    got = matching._planned_mean(table, matching._duplicate_plan)
+    got = matching._planned_mean(table, np.ones(len(table)), matching._duplicate_plan)
     assert got == pytest.approx(reference.brute_hm_iou(table), abs=1e-9)
 
 
@@ -24,7 +24,9 @@ def test_transport_is_the_repeated_assignment(shape):
     size = math.lcm(n, r)
     rows, columns = matching.linear_sum_assignment(table.repeat(size // n, 0).repeat(size // r, 1), maximize=True)
     expected = table[rows // (size // n), columns // (size // r)].mean()
-    assert matching._planned_mean(table, matching._transport_plan) == pytest.approx(expected, abs=1e-9)
+    assert matching._planned_mean(table, np.ones(len(table)), matching._transport_plan) == pytest.approx(
+        expected, abs=1e-9
+    )
 
 
 def test_two_draws_and_four_raters_by_hand():
@@ -117,3 +119,11 @@ def test_one_rater_makes_all_the_names_one_number(case):
 def test_unknown_matching():
     with pytest.raises(ValueError, match="matching is 'worst'; choose one of"):
         compute_hm_iou(torch.tensor([[FULL]]), torch.tensor([[FULL]]), matching="worst")
+
+
+def test_weights_are_how_often_a_draw_is_there(case):
+    draws, raters, k = case
+    repeats = torch.tensor([1, 3, 2, 0, 1])
+    got = compute_hm_iou(draws, raters, num_classes=k, weights=repeats.float().expand(2, -1))
+    expected = compute_hm_iou(draws.repeat_interleave(repeats, 1), raters, num_classes=k)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)

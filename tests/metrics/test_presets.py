@@ -4,16 +4,20 @@ import torch
 from monai_flowssn.metrics import (
     PRESETS,
     Comparison,
+    comparison,
     compute_average_iou,
+    compute_collective_insight,
+    compute_crps,
     compute_dice,
     compute_diversity,
     compute_ece,
+    compute_existence,
     compute_ged,
     compute_hm_iou,
     compute_ncc,
     compute_nll,
+    compute_thresholded,
     evaluate_preset,
-    presets,
 )
 
 
@@ -29,46 +33,53 @@ def batch():
 
 def test_all_published_protocols_are_there():
     names = {"flow_ssn", "phiseg", "ssn", "kohl", "nf_punet_excl", "nf_punet_incl", "cflow", "dpersona", "cfm"}
-    assert set(PRESETS) == names | {"standard"}
+    assert set(PRESETS) == names | {"p2sam", "ccdm", "mose", "standard", "extended"}
+    for name, preset in PRESETS.items():
+        assert bool(preset.code) == (name not in ("standard", "extended"))
 
 
-def test_every_key_is_the_function_it_names(batch):
+FUNCTIONS = {
+    "ged": compute_ged,
+    "diversity": lambda draws, raters, **options: compute_diversity(draws, **options),
+    "hm_iou": compute_hm_iou,
+    "average_iou": compute_average_iou,
+    "crps": compute_crps,
+    "existence": compute_existence,
+    "insight": compute_collective_insight,
+    "nll": compute_nll,
+    "ece": compute_ece,
+    "ncc": compute_ncc,
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_key_is_the_function_it_names(batch, name):
     draws, raters, pred = batch
-    got = {}
-    for name in PRESETS:
-        got |= evaluate_preset(name, draws, raters, pred=pred)
-    mean = pred.mean(1)
-    expected = {
-        "ged_v_one": compute_ged(draws, raters),
-        "ged_u_one": compute_ged(draws, raters, estimator="u"),
-        "ged_v_drop": compute_ged(draws, raters, empty="drop"),
-        "ged_v_zero": compute_ged(draws, raters, empty="zero"),
-        "diversity_v_one": compute_diversity(draws),
-        "hm_iou_duplicate_one": compute_hm_iou(draws, raters),
-        "hm_iou_duplicate_drop": compute_hm_iou(draws, raters, empty="drop"),
-        "hm_iou_best_one": compute_hm_iou(draws, raters, matching="best"),
-        "hm_iou_best_zero": compute_hm_iou(draws, raters, matching="best", empty="zero"),
-        "average_iou_one": compute_average_iou(draws, raters),
-        "average_iou_drop": compute_average_iou(draws, raters, empty="drop"),
-        "dice_majority_one": compute_dice(draws, raters, mean=mean),
-        "dice_per_rater_drop": compute_dice(draws, raters, kind="per_rater", mean=mean),
-        "dice_single_one": compute_dice(draws, raters, kind="single", mean=mean),
-        "nll": compute_nll(pred, raters),
-        "ece_10": compute_ece(pred, raters, num_bins=10),
-        "ncc": compute_ncc(pred, raters),
-    }
-    assert set(got) == set(expected)
-    for key, value in expected.items():
-        assert value.shape == (2,)
-        torch.testing.assert_close(got[key], value, equal_nan=True, msg=key)
+    got = evaluate_preset(name, draws, raters, pred=pred)
+    choices = PRESETS[name].choices
+    assert len(got) == len(choices)
+    for choice in choices:
+        options = dict(choice.options)
+        if choice.metric == "dice":
+            mean = None if options.pop("fusion", "mean") == "vote" else pred.mean(1)
+            value = compute_dice(draws, raters, mean=mean, **options)
+        elif choice.metric == "thresholded":
+            value = compute_thresholded(pred.mean(1), raters, **options)
+        else:
+            soft = choice.metric in ("nll", "ece", "ncc")
+            value = FUNCTIONS[choice.metric](pred if soft else draws, raters, **options)
+        assert len(value) == 2
+        torch.testing.assert_close(got[choice.key], value, equal_nan=True, msg=choice.key)
 
 
 def test_the_ious_are_computed_once(batch, monkeypatch):
     draws, raters, pred = batch
     calls = []
-    real = presets.iou_table
-    monkeypatch.setattr(presets, "iou_table", lambda *a, **k: calls.append(1) or real(*a, **k))
-    Comparison(draws, raters, pred).evaluate(PRESETS["standard"].choices)
+    real = comparison.iou_table
+    monkeypatch.setattr(comparison, "iou_table", lambda *a, **k: calls.append(1) or real(*a, **k))
+    whole = Comparison(draws, raters, pred)
+    for n in (6, 3):
+        whole.first(n).evaluate(PRESETS["standard"].choices)
     assert len(calls) == 1
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_flowssn.metrics import compute_ece, compute_ncc, compute_nll
+from monai_flowssn.metrics import compute_ece, compute_ncc, compute_nll, pool
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_bad_input(compute, soft):
         compute(pred[..., :4], raters)
     with pytest.raises(ValueError, match="class id 2"):
         compute(pred[:, :, :2] / 2, raters)
-    with pytest.raises(ValueError, match="all raters of case 0 are missing"):
+    with pytest.raises(ValueError, match="case 0 of the batch: none of the"):
         compute(pred, torch.full_like(raters, -1))
 
 
@@ -127,3 +127,23 @@ def test_bad_options(soft):
         compute_ece(*soft, kind="mce")
     with pytest.raises(ValueError, match="num_bins"):
         compute_ece(*soft, num_bins=0)
+
+
+@pytest.mark.parametrize("compute", [compute_nll, compute_ece, compute_ncc])
+def test_weights_are_how_often_a_draw_is_there(compute, soft):
+    pred, raters = soft
+    repeats = torch.tensor([3, 0, 2])
+    got = compute(pred, raters, weights=repeats.float().expand(2, -1))
+    torch.testing.assert_close(got, compute(pred.repeat_interleave(repeats, 1), raters))
+
+
+def test_pooled_ece_is_that_of_all_pixels(soft):
+    pred, raters = soft
+    parts = compute_ece(pred, raters[:, :3], pooled=True).sum(0)
+    together = compute_ece(_side_by_side(pred), _side_by_side(raters[:, :3]))
+    torch.testing.assert_close(pool(parts), together[0])
+
+
+def _side_by_side(x):
+    """The images of a batch as one."""
+    return torch.cat(list(x), -1)[None]

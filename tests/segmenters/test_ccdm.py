@@ -7,7 +7,7 @@ from torch import nn
 from torch.distributions import Categorical, kl_divergence
 from torch.nn import functional as F
 
-from monai_flowssn.segmenters.ccdm import CategoricalDiffusion, cosine_schedule, log_reverse
+from monai_flowssn.segmenters.ccdm import CategoricalDiffusion, cosine_schedule, late_cosine_schedule, log_reverse
 
 T = 6
 
@@ -91,6 +91,19 @@ def test_the_schedule_is_the_product_of_the_steps(timesteps):
         expected.append(kept)
     torch.testing.assert_close(cosine_schedule(timesteps), torch.tensor(expected))
     assert cosine_schedule(timesteps)[-1] <= 1.001e-3
+
+
+def test_the_late_schedule_is_that_of_the_step_before():
+    """f((t - 1) / T), the numbers of the public code for t = 1 .. 4, T = 4, computed by it."""
+    published = torch.tensor([1.0, 0.9998446, 0.8468806, 0.4937669, 0.1442496])
+    torch.testing.assert_close(late_cosine_schedule(4), published, atol=1e-6, rtol=0)
+    late, plain = late_cosine_schedule(250), cosine_schedule(250)
+    torch.testing.assert_close(late[2:-1] / late[1], plain[1:-2], atol=1e-6, rtol=0)
+
+
+def test_the_schedule_is_the_one_that_is_given():
+    model = CategoricalDiffusion(nn.Identity(), timesteps=4, schedule=late_cosine_schedule)
+    assert torch.equal(model.alpha_bar, late_cosine_schedule(4))
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])

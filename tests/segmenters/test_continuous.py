@@ -6,7 +6,7 @@ from scipy.stats import kstest
 from torch import nn
 from torch.nn import functional as F
 
-from monai_flowssn.segmenters import ContinuousFlowSSN, DeterministicUNet
+from monai_flowssn.segmenters import ContinuousFlowSSN, DeterministicUNet, InformedFlowSSN
 
 IMAGE = torch.zeros(1, 1, 1, 1)  # one pixel
 
@@ -81,7 +81,7 @@ def test_markov_is_exact_for_three_classes_and_another_base():
 
 
 class ExactPosteriorOfTwoImages(nn.Module):
-    """What training would learn from as many of one image as of another; with the base's mean shown, of each its own."""
+    """What training would learn from as many of one image as of another; told the base's mean, of each its own."""
 
     def __init__(self, priors, means):
         super().__init__()
@@ -98,17 +98,20 @@ class ExactPosteriorOfTwoImages(nn.Module):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("shown", [False, True])
-def test_markov_is_exact_for_all_images_together_and_for_each_if_the_flow_sees_its_base(shown):
+@pytest.mark.parametrize("informed", [False, True])
+def test_markov_is_exact_for_all_images_together_and_for_each_if_the_flow_is_informed(informed):
     torch.manual_seed(0)
     n, truth = 20_000, [0.1, 0.5]
-    flow = ExactPosteriorOfTwoImages([[1 - pi, pi] for pi in truth], [[0.0, 0.0], [1.0, 1.0]])
-    model = ContinuousFlowSSN(Outputs(0.0, 0.0), flow, steps=250, grid_power=1.0, show_base=shown)
+    flow, base = ExactPosteriorOfTwoImages([[1 - pi, pi] for pi in truth], [[0.0, 0.0], [1.0, 1.0]]), Outputs(0.0, 0.0)
+    options = {"steps": 250, "grid_power": 1.0}
+    model = (
+        InformedFlowSSN(base, flow, residual=False, **options) if informed else ContinuousFlowSSN(base, flow, **options)
+    )
     draws = model.sample(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), n)[:, :, 1]
     shares = (draws > 0.5).float().flatten(1).mean(dim=1).tolist()
     sigma = [math.sqrt(pi * (1 - pi) / n) for pi in truth]
     assert sum(shares) == pytest.approx(sum(truth), abs=4 * sum(sigma))
-    if shown:
+    if informed:
         assert all(share == pytest.approx(pi, abs=4 * s) for share, pi, s in zip(shares, truth, sigma, strict=True))
     else:  # each image takes masks from the other
         assert abs(shares[0] - truth[0]) > 10 * sigma[0]
@@ -204,15 +207,6 @@ def test_a_fixed_prior_is_standard_normal_and_shows_the_image_to_the_flow():
     torch.testing.assert_close(seen[:, 2:], image.expand(2, 3, 2, 2), rtol=0, atol=0)
 
 
-def test_the_base_as_condition_is_its_mean_at_every_time():
-    flow = Recorder([0.0, 0.0])
-    model = ContinuousFlowSSN(Outputs(0.5, -2.0, 0.1, 0.2), flow, show_base=True, steps=3)
-    model.sample(IMAGE, 2)
-    assert len(flow.seen) == 3
-    for y, _ in flow.seen:
-        torch.testing.assert_close(y[:, 2:].flatten(1), torch.tensor([[0.5, -2.0]] * 2), rtol=0, atol=0)
-
-
 @pytest.mark.parametrize(("velocity", "solver"), [("markov", "euler"), ("path", "euler"), ("path", "midpoint")])
 def test_the_options_reach_the_integration(velocity, solver):
     flow = Recorder([0.0, 0.0])
@@ -248,11 +242,6 @@ def test_every_solver_gives_probabilities_of_known_logits(velocity, solver):
 def test_bad_options_are_refused_at_once(options, message):
     with pytest.raises(ValueError, match=message):
         ContinuousFlowSSN(Outputs(0.0, 0.0), Recorder([0.0, 0.0]), **options)
-
-
-def test_a_condition_without_a_base_is_refused():
-    with pytest.raises(ValueError, match="without a base"):
-        ContinuousFlowSSN(None, Recorder([0.0, 0.0]), show_base=True)
 
 
 @pytest.mark.parametrize("outputs", [1, 3, 5])

@@ -136,7 +136,7 @@ def test_missing_raters_are_ignored(case):
     losses = [case.segmenter.loss(case.image, masks)["loss"] for _ in range(4)]
     assert torch.isfinite(torch.stack(losses)).all()
     masks[1] = -1
-    with pytest.raises(ValueError, match="no rater"):
+    with pytest.raises(ValueError, match="none of the 6 raters annotated it"):
         case.segmenter.loss(case.image, masks)
 
 
@@ -211,3 +211,17 @@ def test_no_draws_and_wrong_noise_are_refused(flat_case):
         for noise in (segmenter.draw_noise(image, 2), segmenter.draw_noise(image[:1], 3)):
             with pytest.raises(ValueError, match=r"must begin with \(B, N\) = \(2, 3\): use draw_noise"):
                 segmenter.sample(image, 3, noise)
+
+
+@torch.no_grad()
+def test_the_loss_refuses_masks_that_it_would_misread(case):
+    k = case.segmenter.num_classes
+    masks = case.masks(2)
+    for bad, message in [
+        (masks + 0.5, "fractions"),
+        (torch.full_like(masks, k), f"class id {k}"),
+        (masks[:, 0], "must be"),
+        (masks[:1], "the same B"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            case.segmenter.loss(case.image, bad)

@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import linprog
 from torch import nn
 
+from monai_flowssn.metrics import compute_ged
 from monai_flowssn.networks import LatentHead
 from monai_flowssn.segmenters.mose import MixtureOfStochasticExperts, soft_iou_cost, transport_plan
 
@@ -155,6 +156,39 @@ def test_draws_choose_experts_with_the_probabilities_of_the_gate():
         assert len(z) / n == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / n))
         assert z.mean().item() == pytest.approx(mean, abs=4 * 0.1 / len(z) ** 0.5)
         assert z.std().item() == pytest.approx(0.1, rel=0.05)
+
+
+@torch.no_grad()
+def test_weighted_draws_are_those_of_every_expert():
+    gate = torch.tensor([0.75, 0.25])
+    model = mose(gate.log(), samples=2)
+    model.mean.copy_(torch.tensor([[1.0], [5.0]]))
+    draws, weights = model.weighted_draws(torch.zeros(1, 1, 1, 1), noise=torch.tensor([[[0.0], [8.0], [0.0], [-8.0]]]))
+    torch.testing.assert_close(
+        draws[0, :, 1, 0, 0].logit(), torch.tensor([1.0, 2.0, 5.0, 4.0])
+    )  # the deviation is 1 / 8
+    torch.testing.assert_close(weights, torch.tensor([[0.375, 0.375, 0.125, 0.125]]))
+
+
+@torch.no_grad()
+def test_weighted_draws_have_the_metrics_of_plain_ones():
+    """The weighted GED of all experts is what draws chosen by the gate tend to."""
+    torch.manual_seed(0)
+    model = mose(torch.tensor([0.75, 0.25]).log(), samples=1)
+    model.mean.copy_(torch.tensor([[-9.0], [9.0]]))
+    image, masks = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1, 1], [1, 1]], [[0, 0], [0, 1]]]])
+    draws, weights = model.weighted_draws(image)
+    many = model.sample(image, 2_000)
+    weighted = compute_ged(draws.argmax(2), masks, weights=weights)
+    assert weighted.item() == pytest.approx(compute_ged(many.argmax(2), masks).item(), abs=0.05)
+    unweighted = compute_ged(draws.argmax(2), masks)
+    assert (weighted - unweighted).abs().item() > 0.1
+
+
+@torch.no_grad()
+def test_beta_is_that_of_a_mean_over_draws():
+    assert mose([0.0, 0.0, 0.0], samples=2).beta == 1 / 6
+    assert mose([0.0, 0.0], beta=3.0).beta == 3.0
 
 
 @torch.no_grad()

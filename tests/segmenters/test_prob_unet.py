@@ -8,9 +8,10 @@ from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn import functional as F
 
+from monai_flowssn.annotations import pick_rater
 from monai_flowssn.flows import GlowFlow, PlanarFlow, RadialFlow
 from monai_flowssn.networks import GaussianEncoder, LatentHead, PlainUNet
-from monai_flowssn.segmenters import ProbabilisticUNet, pick_rater
+from monai_flowssn.segmenters import ProbabilisticUNet
 
 L, CONTEXT = 4, 7
 

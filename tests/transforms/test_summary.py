@@ -1,11 +1,18 @@
 import json
 import math
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose, Invertd
 
+from monai_flowssn.data.cases import make_case
+from monai_flowssn.data.reading import load_case
 from monai_flowssn.files import written_whole
+from monai_flowssn.transforms import CropOnRatersd, DrawsToMapsd, InvertDrawsd
+from monai_flowssn.transforms.saving import MAPS
 from monai_flowssn.transforms.summary import SaveSummaryd, case_file, case_name
 
 
@@ -46,6 +53,34 @@ def test_areas_by_hand(tmp_path):
     assert out["uncertainty"]["expected_entropy"] == pytest.approx(0.2)
     assert out["uncertainty"]["mutual_information"] == pytest.approx(0.3)
     assert f"log 2 = {math.log(2):.4f}" in out["conventions"]["uncertainty"]
+
+
+SLICE = np.diag([1.2, 1.2, 3, 1])  # of a scan: the third is the thickness, and no part of an area
+
+
+def slices(folder):
+    """A rectangle of 59 x 58 pixels, from a file and from a loader of somebody's own."""
+    mask = np.zeros((80, 70), np.uint8)
+    mask[10:69, 5:63] = 1
+    nib.save(nib.Nifti1Image(mask.astype(np.float32), SLICE), folder / "i.nii.gz")
+    yield load_case({"image": str(folder / "i.nii.gz"), "case": "p1"})
+    yield make_case(mask[None].astype(np.float32), mask[None], patient="p", case="p1", affine=SLICE)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_the_area_of_a_slice_of_a_scan(tmp_path, inverted):
+    for case in slices(tmp_path):
+        crop = Compose([CropOnRatersd("image", spatial_size=[64, 64], label_key=None)])
+        seen = crop(case)
+        draw = torch.stack([1 - seen["image"][0], seen["image"][0]]).as_tensor()
+        data = DrawsToMapsd()({**seen, "pred": draw[None]})
+        if inverted:
+            data = InvertDrawsd(crop)(data)
+            data = Invertd(keys=MAPS[1:], transform=crop, orig_keys="image", nearest_interp=True)(data)
+        out = summary_of(data, tmp_path)
+        assert out["unit"] == "mm^2"
+        assert out["spacing"] == pytest.approx([1.2, 1.2])
+        assert out["classes"]["1"]["majority"] == pytest.approx(4927.68)
 
 
 def test_volumes_of_several_classes(tmp_path):

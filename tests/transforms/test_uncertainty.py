@@ -19,16 +19,8 @@ from monai.transforms import (
 )
 from PIL import Image
 
-from monai_flowssn.transforms.uncertainty import (
-    LABEL_MAPS,
-    MAPS,
-    DrawsToMapsd,
-    SaveMapsd,
-    entropy,
-    expected_entropy,
-    mean_probability,
-    mutual_information,
-)
+from monai_flowssn.transforms.saving import LABEL_MAPS, MAPS, SaveMapsd
+from monai_flowssn.transforms.uncertainty import DrawsToMapsd, entropy
 
 
 def binary_entropy(p: float) -> float:
@@ -37,6 +29,11 @@ def binary_entropy(p: float) -> float:
 
 def random_draws(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).mul(3).softmax(dim=1)
+
+
+def maps(pred: torch.Tensor) -> dict:
+    """The maps of draws (N, K, *S) of a blank image."""
+    return DrawsToMapsd()({"pred": pred, "image": torch.zeros(1, *pred.shape[2:])})
 
 
 def inverted(preprocessing: Compose, data: dict) -> dict:
@@ -53,23 +50,23 @@ def test_one_pixel_two_draws_closed_form():
     p, q = 0.9, 0.3
     pred = torch.tensor([[1 - p, p], [1 - q, q]]).reshape(2, 2, 1, 1)
     middle = (p + q) / 2
-    assert mean_probability(pred).flatten().tolist() == pytest.approx([1 - middle, middle])
-    assert expected_entropy(pred).item() == pytest.approx((binary_entropy(p) + binary_entropy(q)) / 2, abs=1e-6)
+    assert maps(pred)["mean"].item() == pytest.approx(middle)
+    assert maps(pred)["expected_entropy"].item() == pytest.approx((binary_entropy(p) + binary_entropy(q)) / 2, abs=1e-6)
     gain = binary_entropy(middle) - (binary_entropy(p) + binary_entropy(q)) / 2
-    assert mutual_information(pred).item() == pytest.approx(gain, abs=1e-6)
+    assert maps(pred)["mutual_information"].item() == pytest.approx(gain, abs=1e-6)
 
 
 def test_identical_draws_have_no_mutual_information():
     pred = random_draws(1, 3, 5, 4).expand(7, -1, -1, -1)
-    information = mutual_information(pred)
+    information = maps(pred)["mutual_information"]
     assert information.min() >= 0
     assert information.max() < 1e-6
 
 
 def test_opposite_certain_draws_reach_log_two():
     pred = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).reshape(2, 2, 1, 1)
-    assert expected_entropy(pred).item() == 0
-    assert mutual_information(pred).item() == pytest.approx(math.log(2))
+    assert maps(pred)["expected_entropy"].item() == 0
+    assert maps(pred)["mutual_information"].item() == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 7])
@@ -252,7 +249,7 @@ preprocessing:
 postprocessing:
   _target_: Compose
   transforms:
-    - {_target_: monai_flowssn.transforms.uncertainty.DrawsToMapsd, keys: pred}
+    - {_target_: monai_flowssn.transforms.DrawsToMapsd, keys: pred}
 saving:
   _target_: Compose
   transforms:
@@ -262,8 +259,8 @@ saving:
       transform: "@preprocessing"
       orig_keys: image
       nearest_interp: [true, false, true, false, false, false]
-    - {_target_: monai_flowssn.transforms.uncertainty.SaveMapsd, output_dir: "@output_dir"}
-    - {_target_: monai_flowssn.transforms.summary.SaveSummaryd, output_dir: "@output_dir"}
+    - {_target_: monai_flowssn.transforms.SaveMapsd, output_dir: "@output_dir"}
+    - {_target_: monai_flowssn.transforms.SaveSummaryd, output_dir: "@output_dir"}
 """
 
 

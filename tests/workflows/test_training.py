@@ -9,17 +9,8 @@ from monai.data import Dataset
 from monai.handlers import StatsHandler
 from torch import nn
 
-from monai_flowssn.handlers import MLflowRunHandler, WarmUpEMAHandler
-from monai_flowssn.workflows import (
-    Data,
-    case_loader,
-    on_device,
-    plain_settings,
-    precision,
-    trainer,
-    training_loader,
-    warm_up,
-)
+from monai_flowssn.handlers import BestCheckpoint, Budget, Finishing, MLflowRunHandler, WarmUpEMAHandler
+from monai_flowssn.workflows import Data, case_loader, on_device, plain_settings, precision, trainer, training_loader
 from monai_flowssn.workflows.evaluation import quiet
 
 
@@ -62,17 +53,6 @@ def test_every_case_counts_once(monkeypatch):
     assert order(case_loader(one, batch_size=2, copies=True)) == [5]
 
 
-@pytest.mark.parametrize(("steps", "of", "risen"), [(100, 10_000, 100), (100, 50, 5), (0, 1000, 1)])
-def test_the_rate_rises_for_a_tenth_of_the_training_at_most(steps, of, risen):
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = warm_up(optimizer, steps=steps, of=of)
-    assert schedule.total_iters == risen
-    for _ in range(risen):
-        optimizer.step()
-        schedule.step()
-    assert schedule.get_last_lr() == [pytest.approx(1.0)]
-
-
 @pytest.mark.parametrize(("dims", "layout"), [(2, torch.channels_last), (3, torch.channels_last_3d)])
 def test_the_layout_is_that_of_the_convolutions(dims, layout):
     conv = (nn.Conv2d, nn.Conv3d)[dims - 2](4, 4, 3)
@@ -94,11 +74,14 @@ def test_only_the_first_process_tells(monkeypatch):
 def test_a_training_without_validation_is_refused():
     network = nn.Linear(1, 1)
     facts = {"channels": 1, "num_classes": 2, "raters": 1, "intensity_range": [0, 1]}
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    best = BestCheckpoint("nowhere", network)
     with pytest.raises(ValueError, match="train::handlers has no ValidationHandler; model.pt is what validates best"):
         trainer(
             device="cpu",
             network=network,
-            optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
+            optimizer=optimizer,
+            finishing=Finishing(Budget(), share=0, optimizer=optimizer, best=best),
             train_handlers=[],
             ema=WarmUpEMAHandler(network),
             mlflow=MLflowRunHandler("toy", "sqlite:///nowhere.db"),
