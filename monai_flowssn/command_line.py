@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import signature
 from itertools import takewhile
 from pathlib import Path
@@ -53,11 +53,29 @@ def check_command_line(arguments: Sequence[str] | None = None) -> None:
         name = re.split("::|#", option)[0]
         if name in known or any(re.search(rf"@{re.escape(name)}(?!\w)", str(other)) for other in given.values()):
             continue
-        nearest = difflib.get_close_matches(name, known, n=1)
         raise ValueError(
             f"--{option} {value} would change nothing: no id {name!r} in {', '.join(map(str, files))}."
-            + (f" Did you mean --{nearest[0]}?" if nearest else " Take one of their ids, or leave it out.")
+            + _advice(name, known, ConfigParser.load_config_files(list(map(str, files))))
         )
+
+
+def _advice(name: str, known: Iterable[str], config: Mapping[str, Any]) -> str:
+    """Return what to give instead of an option that does not exist, and what the network has."""
+    below = list(_plain_ids(config))
+    same = sorted((found for found in below if found.split("::")[-1] == name), key=len)
+    nearest = same or difflib.get_close_matches(name, known, n=1)
+    advice = f" Did you mean --{nearest[0]}?" if nearest else " Take one of their ids, or leave it out."
+    numbers = [found for found in below if found.startswith("network_def::")]
+    return advice + (f" The network of {config.get('method_name')} has {', '.join(numbers)}." if numbers else "")
+
+
+def _plain_ids(value: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the ids of all values that are neither taken from elsewhere nor computed."""
+    for name, each in value.items():
+        if isinstance(each, Mapping):
+            yield from _plain_ids(each, f"{above}{name}::")
+        elif not name.startswith("_") and not str(each).startswith(("$", "@", "%")):
+            yield f"{above}{name}"
 
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from monai_flowssn.metrics import ged_from_iou, iou_table
 
 def load(config_file: list[str], limit: int, overrides: dict[str, Any]) -> tuple[torch.nn.Module, list[dict[str, Any]]]:
     """Return the network with its weights, and the batches of the validation split."""
-    options = {"split": "val", "eval_options": {"limit": limit}, **overrides}
+    options = {"split": "val", "limit": limit, **overrides}
     flow = ConfigWorkflow(config_file=config_file, workflow_type="inference", logging_file=False, **options)
     network = flow.parser.get_parsed_content("network").eval()
     weights = torch.load(flow.parser.get_parsed_content("model_path"), map_location="cpu", weights_only=True)

@@ -7,7 +7,7 @@ python scripts/benchmark.py metrics_evaluation         # all metrics of an evalu
 python scripts/benchmark.py metrics_memory             # GED and HM-IoU at N=512, R=7, 256x256, with the peak memory
 python scripts/benchmark.py sampling_memory            # passes of the base and peak memory for N = 16, 64, 256
 python scripts/benchmark.py training --batch 8         # one step: plain float32 against the library's layout and precision
-python scripts/benchmark.py sampling                   # seconds per image for N = 16, 100, both profiles, plain and compiled too
+python scripts/benchmark.py sampling                   # seconds per image for N = 16, 100, both scales, plain and compiled too
 
 OMP_NUM_THREADS sets the number of cores.
 """
@@ -38,7 +38,7 @@ from monai_flowssn.metrics import PRESETS, Comparison, compute_ged, compute_hm_i
 from monai_flowssn.sampling import compile_steps
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PROFILES = {"paper": ("paper",), "laptop": ("paper", "laptop")}
+SCALES = ("paper", "laptop")
 DRAWS = (16, 64, 256)
 KINDS = ("duplicate", "best")
 BF16 = torch.cpu._is_avx512_bf16_supported()
@@ -185,9 +185,9 @@ def metrics_memory(args: argparse.Namespace) -> None:
         print(f"{f'HM-IoU {kind} (of it matching)':42} {1e3 * matching[kind]:6.0f} ms ({1e3 * alone[kind]:.0f} ms)")
 
 
-def build(profile: str) -> nn.Module:
-    """The continuous Flow-SSN in the sizes of a profile, in the memory layout of the bundles."""
-    names = ["common", *(f"profiles/{name}" for name in PROFILES[profile]), "methods/flowssn_continuous", "data/lidc"]
+def build(scale: str) -> nn.Module:
+    """The continuous Flow-SSN at a scale, in the memory layout of the bundles."""
+    names = ["common", "data/lidc", *(f"methods/flowssn_continuous/{name}" for name in ("model", scale))]
     parser = ConfigParser()
     for name in names:
         parser.update(ConfigParser.load_config_file(CONFIGS / f"{name}.yaml"))
@@ -258,11 +258,11 @@ def sampling(args: argparse.Namespace) -> None:
         "ratio: of plain; equal: share of pixels and draws with the label of plain; first s: with the compilation"
     )
     print(
-        f"{'profile':8} {'parameters':>11} {'steps':>6} {'N':>4} {'way':>9} {'first s':>8} {'s':>8} {'ratio':>6} {'equal':>7}"
+        f"{'scale':8} {'parameters':>11} {'steps':>6} {'N':>4} {'way':>9} {'first s':>8} {'s':>8} {'ratio':>6} {'equal':>7}"
     )
     image = torch.randn(1, 1, args.size, args.size)
-    for profile in PROFILES:
-        model = build(profile).eval()
+    for scale in SCALES:
+        model = build(scale).eval()
         for weight in model.parameters():  # heads start at 0, and would give every pixel the same label
             if weight.ndim > 1 and not weight.any():
                 nn.init.normal_(weight)
@@ -283,7 +283,7 @@ def sampling(args: argparse.Namespace) -> None:
                     expected, time_of_plain = labels, best
                 equal = (labels == expected).float().mean().item()
                 print(
-                    f"{profile:8} {parameters:11,} {steps:6} {n:4} {name:>9} {first:8.2f} {best:8.2f} "
+                    f"{scale:8} {parameters:11,} {steps:6} {n:4} {name:>9} {first:8.2f} {best:8.2f} "
                     f"{time_of_plain / best:6.1f} {equal:7.4f}",
                     flush=True,
                 )

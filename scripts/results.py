@@ -254,7 +254,7 @@ def main() -> None:
             )
     sizes = {run.data.params["spatial_size"] for run in evaluations.values()}
     if len(sizes) > 1:
-        raise SystemExit(f"the evaluations are of {sizes}, which do not compare: give each profile its own experiment.")
+        raise SystemExit(f"the evaluations are of {sizes}, which do not compare: give each scale its own experiment.")
     size = json.loads(sizes.pop())[0]
     summary = {
         "methods": summarise(cases),

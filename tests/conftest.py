@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from tiny_scales import TRAINING
 
 ROOT = Path(__file__).resolve().parent.parent
 CTYPE = locale.setlocale(locale.LC_CTYPE)
@@ -48,34 +49,8 @@ def tiny_lidc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_options(tiny_lidc: Path, tmp_path: Path) -> dict:
-    """Overrides that make any of our bundles run in seconds."""
-    network = {"blocks": 1, "dropout": 0.0, "patch": 1, "head_width": 4}
-    return {
-        "bundle_root": str(tmp_path),
-        "dataset_dir": str(tiny_lidc),
-        "spatial_size": [16, 16],
-        "backbone": {**network, "channels": [4, 8]},
-        "flow_network": {**network, "channels": [4, 4]},
-        "informed_flow": {**network, "channels": [4, 4]},
-        "plain_unet": {"channels": [4, 8], "convs": 1, "norm": None},
-        "transformer": {"strip": [4, 4], "width": 8, "blocks": 1, "heads": 1, "dropout": 0.0},
-        "dense_unet": {"channels": [4, 8], "growth": 4},
-        "prompt": {"latent_dim": 3, "hidden": [8]},
-        "ladder": {"channels": [4, 8], "latent_levels": 2, "latent_channels": 2, "norm": "batch"},
-        "likelihood_draws": 2,
-        "capacity_steps": 1,
-        "sampling_steps": {"flow_matching": 2, "ccdm": 2, "cimd": 2},
-        "batch_size": 2,
-        "val_batch_size": 3,
-        "val_draws": 3,
-        "eval_draws": 4,
-        "draws": 3,
-        "max_epochs": 1,
-        "val_interval": 1,
-        "warmup_steps": 1,
-        "lr": 0.01,
-        "num_workers": 0,
-    }
+    """Options of a tiny training; the networks' own are in `tiny_scales.py`."""
+    return {**TRAINING, "bundle_root": str(tmp_path), "dataset_dir": str(tiny_lidc)}
 
 
 @pytest.fixture

@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 import traceback
 from pathlib import Path
 
 import mlflow
+import monai.bundle
 import nibabel
 import pytest
 import torch
-import yaml
 from ignite.engine import Events
-from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigWorkflow
+from tiny_scales import NETWORKS, tiny_scale
 
 from monai_flowssn.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES = sorted(path.parent for path in (ROOT / "bundles").glob("*/recipe.yaml"))
 BUNDLE = ROOT / "bundles" / "flowssn_continuous_segmentation"  # for what all have in common
+METHODS = ROOT / "configs" / "methods"
+BOTH = "$monai.handlers.from_engine(['draws', 'label'])"
 
 # MONAI, ignite and MLflow warn about themselves; what is ours is tested as an error elsewhere
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def workflow(bundle: Path, file: str, options: dict, *overlays: str) -> ConfigWorkflow:
-    files = [str(bundle / "configs" / f"{file}.yaml"), *(str(ROOT / "configs" / overlay) for overlay in overlays)]
+def workflow(bundle: Path, file: str, options: dict, variant: str = "") -> ConfigWorkflow:
+    """The workflow of a bundle, or of a variant on it, at the scale of the tests."""
+    files = [str(bundle / "configs" / f"{file}.yaml")]
+    files += [str(METHODS / f"{variant}.yaml")] if variant else []
+    few = {"validate::inferer::n": 3} if file == "train" else {}
     kind = "train" if file == "train" else "inference"
+    options = {**tiny_scale(variant or bundle.name), **few, **options}
     return ConfigWorkflow(config_file=files, workflow_type=kind, logging_file=False, **options)
 
 
-def run(bundle: Path, file: str, options: dict, *overlays: str) -> ConfigWorkflow:
-    flow = workflow(bundle, file, options, *overlays)
+def run(bundle: Path, file: str, options: dict, variant: str = "") -> ConfigWorkflow:
+    flow = workflow(bundle, file, options, variant)
     flow.initialize()
     flow.run()
     flow.finalize()
@@ -44,35 +49,6 @@ def run(bundle: Path, file: str, options: dict, *overlays: str) -> ConfigWorkflo
 @pytest.fixture(params=BUNDLES, ids=lambda path: path.name)
 def bundle(request: pytest.FixtureRequest) -> Path:
     return request.param
-
-
-def test_rendered_files_are_in_sync(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, ROOT / "scripts/render_bundles.py", "--into", tmp_path], check=True)
-    rendered = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
-    shipped = {path.relative_to(ROOT / "bundles"): path.read_text() for path in (ROOT / "bundles").glob("*/configs/*")}
-    assert rendered == shipped, "run scripts/render_bundles.py"
-    assert len(rendered) == 7 * len(BUNDLES)
-
-
-def test_metadata_and_network_verify(bundle: Path, tiny_options: dict) -> None:
-    metadata = str(bundle / "configs" / "metadata.json")
-    verify_metadata(meta_file=metadata, filepath=str(ROOT / "configs" / "metadata_schema.json"))
-    tiny = {
-        key: tiny_options[key]
-        for key in ("backbone", "flow_network", "informed_flow", "plain_unet", "dense_unet", "ladder", "prompt")
-    }
-    verify_net_in_out("network_def", meta_file=metadata, config_file=str(bundle / "configs" / "inference.yaml"), **tiny)
-
-
-def test_the_smallest_size_of_the_metadata_is_one_that_the_published_network_takes(bundle: Path) -> None:
-    config = ConfigParser()
-    config.read_config(str(bundle / "configs" / "inference.yaml"))
-    shape = json.loads((bundle / "configs" / "metadata.json").read_text())["network_data_format"]["inputs"]["image"]
-    size = [int(str(edge).removesuffix("*n")) for edge in shape["spatial_shape"]]
-    if "steps" in config["network_def"]:
-        config["network_def"]["steps"] = 2
-    network = config.get_parsed_content("network_def").eval()
-    assert network(torch.zeros(1, 1, *size)).shape == (1, 2, *size)
 
 
 @pytest.mark.parametrize("file", ["train", "inference"])
@@ -107,7 +83,7 @@ def test_train_evaluate_infer(
     assert runs["evaluate"].data.metrics["test_ged_v_n4"] == pytest.approx(mean, abs=1e-5)
     assert runs["train"].data.params["seed"] == "0"
 
-    run(bundle, "inference", {**tiny_options, "infer_options": {"limit": 1}})
+    run(bundle, "inference", {**tiny_options, "limit": 1})
     folder = tmp_path / "runs" / "inference"
     maps = {path.name: nibabel.load(path) for path in folder.rglob("*.nii.gz")}
     assert len(maps) == 6
@@ -123,16 +99,16 @@ def test_resume_continues(tiny_options: dict, tmp_path: Path) -> None:
     run(BUNDLE, "train", tiny_options)
     flow = run(BUNDLE, "train", {**tiny_options, "max_epochs": 3, "resume": True})
     assert flow.parser.get_parsed_content("train::trainer").state.epoch == 3
-    assert flow.parser.get_parsed_content("ema").updates == 9  # three batches an epoch
+    assert flow.parser.get_parsed_content("train::ema").updates == 9  # three batches an epoch
 
 
 def test_a_fold_has_its_own_folder_and_does_not_continue_another(
     tiny_options: dict, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    folds = {**tiny_options, "folds": 3, "resume": True}
+    folds = {**tiny_options, "data::folds": 3, "resume": True}
     for fold in (0, 1):
-        run(BUNDLE, "train", {**folds, "fold": fold})
-        run(BUNDLE, "evaluate", {**folds, "fold": fold})
+        run(BUNDLE, "train", {**folds, "data::fold": fold})
+        run(BUNDLE, "evaluate", {**folds, "data::fold": fold})
     tested = set()
     for fold in (0, 1):
         groups = {}
@@ -147,33 +123,38 @@ def test_a_fold_has_its_own_folder_and_does_not_continue_another(
     assert f"2 tables: {2 * len(tested)} cases of {len(tested)} patients" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="cases are in two tables"):
         main(["report", "--pool", str(tables[0]), str(tables[0])])
-    settings = [f"{name}={json.dumps(value)}" for name, value in {**folds, "fold": 1}.items() if name != "bundle_root"]
+    used = {**tiny_scale(BUNDLE.name), **folds, "data::fold": 1}
+    settings = [f"{name}={json.dumps(value)}" for name, value in used.items() if name != "bundle_root"]
     model = tmp_path / "models" / "fold_1" / "model.pt"
-    main(["package", str(BUNDLE), str(tmp_path / "made_segmentation"), "--model", str(model), "--set", *settings])
-    made = {"bundle_root": str(tmp_path / "made_segmentation"), "infer_options": {"limit": 1}}
-    run(tmp_path / "made_segmentation", "inference", made)
+    made = tmp_path / "made_segmentation"
+    main(["package", str(BUNDLE), str(made), "--model", str(model), "--set", *settings])
+    config = str(made / "configs" / "inference.yaml")
+    monai.bundle.run(config_file=config, bundle_root=str(made), limit=1, logging_file=False)
     assert list((tmp_path / "made_segmentation" / "runs" / "inference").rglob("*_mean.nii.gz"))
-    other = workflow(BUNDLE, "train", {**folds, "fold": 1, "ckpt_dir": str(tmp_path / "models" / "fold_0")})
+    other = workflow(BUNDLE, "train", {**folds, "data::fold": 1, "ckpt_dir": str(tmp_path / "models" / "fold_0")})
     other.initialize()
     with pytest.raises(RuntimeError) as error:
         other.run()
-    assert "--fold was 0 and is 1" in "".join(traceback.format_exception(error.value))
+    assert "--data::fold was 0 and is 1" in "".join(traceback.format_exception(error.value))
 
 
 def test_the_tracking_server_is_the_option_or_the_environment_s(
     tiny_options: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    for options, uri in (({}, "http://127.0.0.1:9"), ({"tracking_uri": "sqlite:///own.db"}, "sqlite:///own.db")):
+    for options, uri in (
+        ({}, "http://127.0.0.1:9"),
+        ({"mlflow::tracking_uri": "sqlite:///own.db"}, "sqlite:///own.db"),
+    ):
         flow = workflow(BUNDLE, "train", {**tiny_options, **options})
-        assert flow.parser.get_parsed_content("tracking_uri") == uri
+        assert flow.parser.get_parsed_content("mlflow").tracking_uri == uri
 
 
 @pytest.mark.parametrize(("workers", "finish"), [(0, 0), (2, 0), (0, 0.5)])
 def test_a_resumed_training_is_the_one_that_was_never_interrupted(
     tiny_options: dict, tmp_path: Path, workers: int, finish: float
 ) -> None:
-    options = {**tiny_options, "backbone": {**tiny_options["backbone"], "dropout": 0.2}, "num_workers": workers}
+    options = {**tiny_options, "network_def::base::dropout": 0.2, "train::dataloader::num_workers": workers}
     options |= {"max_epochs": 4, "finish": finish, "lr_to_zero": True}
     states = []
     for stops in ([4], [1, 2, 3, 4]):
@@ -238,59 +219,40 @@ def test_early_stop(tiny_options: dict) -> None:
 
 def test_checkpoint_of_another_architecture_is_named(tiny_options: dict, tmp_path: Path) -> None:
     run(BUNDLE, "train", tiny_options)
-    other = {**tiny_options, "resume": True, "backbone": {**tiny_options["backbone"], "channels": [8, 8]}}
+    other = {**tiny_options, "resume": True, "network_def::base::channels": [8, 8]}
     with pytest.raises(RuntimeError) as error:  # MONAI's, around ours
         run(BUNDLE, "train", other)
     assert "does not fit what is trained" in str(error.value.__cause__)
 
 
-def test_laptop_profile_overlays_every_workflow(bundle: Path, tiny_options: dict) -> None:
-    for file in ("train", "evaluate", "inference"):
-        flow = workflow(bundle, file, {"dataset_dir": tiny_options["dataset_dir"]}, "profiles/laptop.yaml")
-        assert flow.parser.get_parsed_content("spatial_size") == [64, 64]
-        assert sum(parameter.numel() for parameter in flow.parser.get_parsed_content("network_def").parameters()) < 5e6
-
-
-VARIANTS = {  # a method file that no bundle is made of -> the bundle that it goes on
-    "cflow_planar": "prob_unet",
-    "flowssn_dual": "flowssn_autoregressive",
-    "flowssn_fixed_prior": "flowssn_continuous",
-    "nf_prob_unet_radial": "prob_unet",
-    "p2sam_transported": "p2sam",
-    "ssn_plus_plus": "ssn",
-}
-
-
-def test_every_method_file_is_in_a_bundle_or_a_variant() -> None:
-    used = {name for bundle in BUNDLES for name in yaml.safe_load((bundle / "recipe.yaml").read_text())["methods"]}
-    files = {path.stem for path in (ROOT / "configs" / "methods").glob("*.yaml")}
-    assert files == used | set(VARIANTS) | {"p2sam_sam"}
+VARIANTS = [name for name in NETWORKS if "/" in name]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_train(variant: str, tiny_options: dict, tmp_path: Path) -> None:
-    bundle = ROOT / "bundles" / f"{VARIANTS[variant]}_segmentation"
+    bundle = ROOT / "bundles" / f"{variant.split('/')[0]}_segmentation"
     plain = workflow(bundle, "train", tiny_options).parser.get_parsed_content("network_def")
-    flow = run(bundle, "train", tiny_options, f"methods/{variant}.yaml")
+    flow = run(bundle, "train", tiny_options, variant)
     network = flow.parser.get_parsed_content("network_def")
     kinds = [(type(net), {name: part.shape for name, part in net.state_dict().items()}) for net in (network, plain)]
     assert kinds[0] != kinds[1]
     assert (tmp_path / "models" / "model.pt").is_file()
 
 
-def test_p2sam_takes_the_weights_of_a_sam_file(tiny_options: dict, tmp_path: Path) -> None:
+def test_p2sam_takes_the_weights_of_a_sam_file(tmp_path: Path) -> None:
     sam = pytest.importorskip("segment_anything").build_sam_vit_b()
     torch.save(sam.state_dict(), tmp_path / "sam.pth")
-    options = {**tiny_options, "sam_checkpoint": str(tmp_path / "sam.pth")}
-    flow = workflow(ROOT / "bundles" / "p2sam_segmentation", "train", options, "methods/p2sam_sam.yaml")
-    network = flow.parser.get_parsed_content("network_def").eval()
+    config = ConfigParser()
+    config.read_config([ROOT / "bundles" / "p2sam_segmentation" / "configs" / "train.yaml", METHODS / "p2sam" / "sam.yaml"])
+    config["sam_checkpoint"] = str(tmp_path / "sam.pth")
+    network = config.get_parsed_content("network_def").eval()
     assert torch.equal(network.encoder.vit.neck[0].weight, sam.image_encoder.neck[0].weight)
     assert torch.equal(network.decoder.upscaling[0].weight, sam.mask_decoder.output_upscaling[0].weight)
     assert network.sample(torch.zeros(1, 1, 32, 32), 2).shape == (1, 2, 2, 32, 32)
 
 
 def test_training_on_one_rater(tiny_options: dict) -> None:
-    flow = workflow(BUNDLE, "train", {**tiny_options, "train_rater": 1})
+    flow = workflow(BUNDLE, "train", {**tiny_options, "data::train_rater": 1})
     flow.initialize()
     dataset = flow.parser.get_parsed_content("train::dataset")
     items = flow.parser.get_parsed_content("train::dataset::data")
@@ -299,3 +261,49 @@ def test_training_on_one_rater(tiny_options: dict) -> None:
         assert item["label"][0].sum() == case["label"][1].sum()
         assert (item["label"][1:] == -1).all()
     assert (flow.parser.get_parsed_content("validate::dataset")[0]["label"] >= 0).all()
+
+
+def test_what_inference_does_with_the_draws_is_a_list_that_can_be_changed(tiny_options: dict, tmp_path: Path) -> None:
+    run(BUNDLE, "train", tiny_options)
+    maps = {"_target_": "monai_flowssn.transforms.DrawsToMapsd"}
+    summary = {"_target_": "monai_flowssn.transforms.SaveSummaryd", "output_dir": "@output_dir"}
+    run(BUNDLE, "inference", {**tiny_options, "limit": 1, "postprocessing::transforms": [maps, summary]})
+    assert [path.suffix for path in (tmp_path / "runs" / "inference").rglob("*.*")] == [".json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("train::handlers", [{"_target_": "ValidationHandler", "validator": "@validate::evaluator", "interval": 1}]),
+        ("train::trainer::max_epochs", 2),
+        ("train::preprocessing::transforms", "$@data.validation(@spatial_size)"),
+        ("train::dataset::data", "$@data.items('train', 2)"),
+        ("train::optimizer::lr", 0.5),
+        (
+            "validate::key_metric",
+            {
+                "mine": {
+                    "_target_": "monai_flowssn.handlers.CaseMetricHandler",
+                    "metric": "ged",
+                    "output_transform": BOTH,
+                }
+            },
+        ),
+    ],
+)
+def test_what_monai_names_can_be_changed(name: str, value: object, tiny_options: dict) -> None:
+    flow = workflow(BUNDLE, "train", {**tiny_options, name: value})
+    flow.initialize()
+    flow.run()
+    content = flow.parser.get_parsed_content
+    trainer = content("train::trainer")
+    found = {
+        "train::handlers": lambda: len(content("train::handlers")),
+        "train::trainer::max_epochs": lambda: trainer.state.epoch,
+        "train::preprocessing::transforms": lambda: len(content("train::dataset").transform.transforms),
+        "train::dataset::data": lambda: len(trainer.data_loader.dataset),
+        "train::optimizer::lr": lambda: trainer.optimizer.param_groups[0]["initial_lr"],
+        "validate::key_metric": lambda: content("validate::evaluator").state.key_metric_name,
+    }
+    expected = {"train::handlers": 1, "train::preprocessing::transforms": 6, "train::dataset::data": 2}
+    assert found[name]() == {**expected, "validate::key_metric": "mine"}.get(name, value)

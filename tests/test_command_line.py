@@ -11,7 +11,7 @@ import yaml
 from monai_flowssn.command_line import _tell_cause_last, check_command_line
 
 CONFIGS = Path(__file__).parents[1] / "bundles/ssn_segmentation/configs"
-FILES = f"['{CONFIGS}/evaluate.yaml','{CONFIGS.parents[2]}/configs/profiles/laptop.yaml']"
+FILES = f"['{CONFIGS}/evaluate.yaml','{CONFIGS.parents[2]}/configs/methods/ssn/paper.yaml']"
 COMMAND = ["/site-packages/monai/bundle/__main__.py", "run", "evaluating", "--config_file", FILES]
 
 
@@ -49,6 +49,20 @@ def test_ids_of_the_configs_and_what_they_refer_to_are_options(options):
 def test_a_misspelt_option_is_refused_with_the_nearest(options, nearest):
     with pytest.raises(ValueError, match=f"would change nothing.*evaluate.yaml.*Did you mean --{nearest}"):
         check_command_line([*COMMAND, *options])
+
+
+@pytest.mark.parametrize(
+    ("bundle", "option", "advice"),
+    [
+        ("ssn", "train_draws", "Did you mean --network_def::train_draws?"),
+        ("ssn", "crops", "Did you mean --data::crops?"),
+        ("prob_unet", "train_draws", "network of prob_unet has .*network_def::features::channels"),
+    ],
+)
+def test_an_option_that_this_method_does_not_have_is_refused_with_those_it_has(bundle, option, advice):
+    file = CONFIGS.parents[1] / f"{bundle}_segmentation/configs/train.yaml"
+    with pytest.raises(ValueError, match=f"--{option} 64 would change nothing.*{advice}"):
+        check_command_line([*COMMAND[:3], "--config_file", str(file), f"--{option}", "64"])
 
 
 def test_options_of_an_arguments_file_count(tmp_path):

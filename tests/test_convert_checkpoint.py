@@ -66,11 +66,14 @@ def build(bundle: str, options: dict) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("method", ["continuous", "autoregressive"])
-@pytest.mark.parametrize(("data", "overlays"), [("LIDC", []), ("REFUGE", ["data/refuge", "profiles/paper_refuge"])])
+@pytest.mark.parametrize(
+    ("data", "overlays"), [("LIDC", ["paper"]), ("REFUGE", ["paper", "data/refuge", "paper_refuge"])]
+)
 def test_the_recipes_have_the_networks_that_were_published(method: str, data: str, overlays: list[str]) -> None:
     args, *_ = PUBLISHED[f"{method} {data}"]
     parser = ConfigParser()
-    files = [folder("configs") / f"{name}.yaml" for name in overlays]
+    own = folder("configs") / "methods" / f"flowssn_{method}"
+    files = [(folder("configs") if "/" in name else own) / f"{name}.yaml" for name in overlays]
     parser.read_config([folder("bundles") / f"flowssn_{method}_segmentation" / "configs" / "inference.yaml", *files])
     with torch.device("meta"):
         state = {key: torch.empty(shape) for part in checkpoint_shapes(args) for key, shape in part.items()}
@@ -142,18 +145,19 @@ def test_the_bundle_draws_with_the_options_and_turns_images_to_rows_by_columns(
     tiny_options: dict, tmp_path: Path
 ) -> None:
     script.write(random_checkpoint(SMALL["continuous"]), tmp_path / "models")
-    used = {key: tiny_options[key] for key in ("bundle_root", "dataset_dir", "draws", "num_workers")}
+    used = {key: tiny_options[key] for key in ("bundle_root", "dataset_dir", "draws")}
     files = [folder("bundles") / "flowssn_continuous_segmentation" / "configs" / "inference.yaml"]
     files = [str(path) for path in (*files, tmp_path / "models" / "options.yaml")]
-    few = {"infer_options": {"limit": 2}, "network_def::steps": 2, "crops": "anywhere"}
+    few = {"limit": 2, "network_def::steps": 2, "data::crops": "anywhere"}
     flow = ConfigWorkflow(files, workflow_type="inference", logging_file=False, **used, **few)
     flow.initialize()
     flow.run()
     assert len(list((tmp_path / "runs" / "inference").rglob("*_draws.nii.gz"))) == 2
     case = flow.parser.get_parsed_content("dataset::data")[0]
     seen = flow.parser.get_parsed_content("preprocessing")(case)["image"]
-    for transform in flow.parser.get_parsed_content("reading"):
-        case = transform(case)
+    turn = flow.parser.get_parsed_content("data").geometry
+    for transform in flow.parser.get_parsed_content("preprocessing").transforms:
+        case = case if transform in turn else transform(case)
     assert torch.equal(seen[0].as_tensor(), case["image"][0].as_tensor().T)
 
 

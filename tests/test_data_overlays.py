@@ -15,6 +15,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.data import MetaTensor
 from monai.transforms import Compose
+from tiny_scales import tiny_scale
 
 from monai_flowssn.data.embedded.contours import RATINGS, Contour, Nodule
 
@@ -24,8 +25,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def run(file: str, data: str, options: dict) -> None:
-    overlays = [ROOT / "configs" / "data" / f"{data}.yaml", ROOT / "configs" / "profiles" / "laptop.yaml"]
-    files = [str(BUNDLE / f"{file}.yaml"), *map(str, overlays)]
+    files = [str(BUNDLE / f"{file}.yaml"), str(ROOT / "configs" / "data" / f"{data}.yaml")]
+    options = {**tiny_scale("flowssn_continuous"), **options}
     flow = ConfigWorkflow(config_file=files, workflow_type="train", logging_file=False, **options)
     flow.initialize()
     flow.run()
@@ -50,7 +51,7 @@ def own_data(tiny_options: dict, tmp_path: Path) -> dict:
         entries.append({"image": f"{case}.nii.gz", "label": names, "patient": f"p{case}"})
     path = tmp_path / "datalist.json"
     path.write_text(json.dumps({"training": entries[:5], "validation": entries[5:7], "test": entries[7:]}))
-    options = {**tiny_options, "datalist_file": str(path), "intensity_range": [-1000, 400], "raters": 3}
+    options = {**tiny_options, "datalist_file": str(path), "data::intensity_range": [-1000, 400], "data::raters": 3}
     del options["dataset_dir"]
     return options
 
@@ -76,7 +77,7 @@ def test_masks_of_other_values_than_class_ids(own_data: dict, tmp_path: Path) ->
     with pytest.raises(RuntimeError) as error:
         run("train", "datalist", own_data)
     assert "255 (16 pixels), but with num_classes=2" in "".join(traceback.format_exception(error.value))
-    run("train", "datalist", {**own_data, "class_values": [0, 255]})
+    run("train", "datalist", {**own_data, "data::class_values": [0, 255]})
     assert (tmp_path / "models" / "model.pt").is_file()
 
 
@@ -84,7 +85,7 @@ def test_an_evaluation_that_meets_a_damaged_file_keeps_the_cases_before(own_data
     run("train", "datalist", own_data)
     (tmp_path / "8.nii.gz").write_bytes(b"no image")
     with pytest.raises(RuntimeError):
-        run("evaluate", "datalist", {**own_data, "val_batch_size": 1})
+        run("evaluate", "datalist", {**own_data, "batch_size": 1})
     with (tmp_path / "runs" / "evaluate" / "per_case_unfinished.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert row["patient"] == "p7"
@@ -94,7 +95,7 @@ def test_an_evaluation_that_meets_a_damaged_file_keeps_the_cases_before(own_data
 def test_a_model_of_centre_crops_draws_the_centre_and_others_all(own_data: dict, tmp_path: Path) -> None:
     run("train", "datalist", own_data)
     for crops in ("centre", "anywhere", "whole"):
-        run("inference", "datalist", {**own_data, "run_name": crops, "crops": crops})
+        run("inference", "datalist", {**own_data, "output_dir": str(tmp_path / "runs" / crops), "data::crops": crops})
     means = {
         crops: [nibabel.load(path).get_fdata() for path in (tmp_path / "runs" / crops).rglob("*mean.nii.gz")]
         for crops in ("centre", "anywhere", "whole")
@@ -118,29 +119,30 @@ def test_every_data_set_takes_every_kind_of_crop(data: str, crops: str, tmp_path
         parsers[file] = parser = ConfigParser()
         for path in (BUNDLE / f"{file}.yaml", ROOT / "configs" / "data" / f"{data}.yaml"):
             parser.update(ConfigParser.load_config_file(path))
-        parser.update({"crops": crops, "spatial_size": window, "spatial_dims": len(window), "intensity_range": [0, 1]})
+        parser.update({"data::crops": crops, "spatial_size": window, "data::intensity_range": [0, 1]})
         parser.parse()
-    channels, raters = (parsers["train"].get_parsed_content(name) for name in ("image_channels", "raters"))
+    facts = parsers["train"].get_parsed_content("data")
+    channels, raters = facts.channels, facts.raters
     item = {"case": "a", "patient": "p", "image": MetaTensor(torch.rand(channels, *size))}
     item["label"] = MetaTensor((torch.rand(raters, *size) < 0.1).int())
     for id_ in ("train::preprocessing", "validate::preprocessing"):
         seen = parsers["train"].get_parsed_content(id_)(dict(item))
         assert seen["image"].shape == (channels, *window), id_
         assert seen["label"].shape == (raters, *window), id_
-    seen = parsers["evaluate"].get_parsed_content("preprocessing")(dict(item))
+    seen = parsers["evaluate"].get_parsed_content("validate::preprocessing")(dict(item))
     assert list(seen["image"].shape[1:]) == (size if parsers["evaluate"].get_parsed_content("window") else window)
     image = parsers["inference"].get_parsed_content("preprocessing")({"image": item["image"]})["image"]
-    geometry = parsers["inference"].get_parsed_content("geometry")
-    whole = Compose(geometry)({"image": item["image"]})["image"].shape[1:]
+    geometry = parsers["inference"].get_parsed_content("data").geometry
+    whole = Compose(list(geometry))({"image": item["image"]})["image"].shape[1:]
     assert tuple(image.shape[1:]) == (tuple(whole) if crops == "anywhere" else tuple(window))
     assert parsers["inference"].get_parsed_content("window") == (window if crops == "anywhere" else None)
 
 
 def test_other_crops_are_refused() -> None:
     parser = ConfigParser(ConfigParser.load_config_file(BUNDLE / "train.yaml"))
-    parser["crops"] = "center"
+    parser["data::crops"] = "center"
     with pytest.raises(RuntimeError) as error:
-        parser.get_parsed_content("sizing")
+        parser.get_parsed_content("data")
     assert "choose one of 'centre', 'anywhere', 'whole'" in str(error.value.__cause__)
 
 
@@ -156,8 +158,8 @@ def test_volumes_of_uneven_voxels_train_evaluate_and_come_back_in_theirs(
     module = importlib.import_module("monai_flowssn.data.embedded.nodule_volumes")
     monkeypatch.setattr(module, "find_database", lambda: None)
     monkeypatch.setattr(module, "read_nodules", lambda database: [nodule(patient) for patient in range(1, 9)])
-    options = {**tiny_options, "spatial_dims": 3, "spatial_size": [16, 16, 8], "dataset_dir": str(tmp_path / "data")}
-    options["data_list::size"] = 32
+    options = {**tiny_options, "spatial_size": [16, 16, 8], "dataset_dir": str(tmp_path / "data")}
+    options["data::cases::size"] = 32
     run("train", "lidc_contours_volumes", options)
     run("evaluate", "lidc_contours_volumes", options)
     with (tmp_path / "runs" / "evaluate" / "per_case.csv").open() as file:

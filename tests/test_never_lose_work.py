@@ -17,6 +17,7 @@ import pytest
 import torch
 from monai.bundle import run
 from PIL import Image
+from tiny_scales import tiny_scale
 
 from monai_flowssn.transforms import RandDihedrald
 
@@ -60,6 +61,11 @@ def configs(method: str, *names: str) -> str:
     return str([str(folder / f"{name}.yaml") for name in names])
 
 
+def tiny(method: str, options: dict) -> dict:
+    """The options of a tiny training."""
+    return {**tiny_scale(method), **options, "validate::inferer::n": 3}
+
+
 def call(*command: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, *command],
@@ -89,8 +95,8 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     file = configs("flowssn_continuous", "train")[2:-2]
-    options = {**tiny_options, "max_epochs": 4, "resume": True, "early_stop_patience": 9}
-    options["backbone"] = {**options["backbone"], "dropout": 0.2}
+    options = {**tiny("flowssn_continuous", tiny_options), "max_epochs": 4, "resume": True, "early_stop_patience": 9}
+    options["network_def::base::dropout"] = 0.2
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run("training", config_file=file, **{**options, "bundle_root": str(whole)})
 
@@ -105,7 +111,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     for name in ("last.ckpt", "model.pt"):
         one, other = (torch.load(folder / "models" / name, weights_only=True) for folder in (whole, killed))
         for state in (one, other):
-            state.pop("mlflow", None), state.pop("time_budget", None)  # the id of the run, and the seconds it took
+            state.pop("mlflow", None), state.pop("budget", None)  # the id of the run, and the seconds it took
         torch.testing.assert_close(other, one, rtol=0, atol=0)
     assert tracked(killed) == tracked(whole)
     assert [status for status, _ in tracked(killed)] == ["FINISHED"]
@@ -123,7 +129,7 @@ def test_a_worker_that_dies_costs_no_finished_epoch(
         return augment(self, item)
 
     file = configs("unet", "train")[2:-2]
-    options = {**tiny_options, "max_epochs": 2, "num_workers": 2, "resume": True}
+    options = {**tiny("unet", tiny_options), "max_epochs": 2, "train::dataloader::num_workers": 2, "resume": True}
     monkeypatch.setattr(RandDihedrald, "__call__", dying)
     with pytest.raises(RuntimeError) as error:  # MONAI's, around it
         run("training", config_file=file, **options)
@@ -161,8 +167,8 @@ def test_a_file_that_is_damaged_during_training_is_named_and_costs_no_finished_e
         return augment(self, item)
 
     file = [configs("unet", "train")[2:-2], str(ROOT / "configs" / "data" / "datalist.yaml")]
-    options = {**tiny_options, "datalist_file": str(tmp_path / "data.json"), "cache_rate": 0.0, "batch_size": 1}
-    options |= {"raters": 1, "max_epochs": 2, "resume": True}
+    options = {**tiny("unet", tiny_options), "datalist_file": str(tmp_path / "data.json"), "batch_size": 1}
+    options |= {"train::dataset::cache_rate": 0.0, "data::raters": 1, "max_epochs": 2, "resume": True}
     del options["dataset_dir"]
     with monkeypatch.context() as patch:
         patch.setattr(RandDihedrald, "__call__", damaging)
@@ -190,8 +196,13 @@ def test_two_processes_are_as_good_as_one(tiny_options: dict, tmp_path: Path, mo
     """Without noise the trainings are equal; with noise the evaluations are. Five cases: the last batch is uneven."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     one, two = tmp_path / "one", tmp_path / "two"
-    options = {**tiny_options, "augmentation": [], "max_epochs": 2}
-    options |= {"train_options": {"limit": 5}, "val_options": {"limit": 5}}  # an odd one out
+    options = {
+        **tiny("unet", tiny_options),
+        "data::augmentation": [],
+        "max_epochs": 2,
+        "val_limit": 5,
+    }  # an odd one out
+    options["train::dataset::data"] = "$@data.items('train', 5)"
     options |= {"train::inferer::autocast": False, "mlflow::loss_every": 1}  # rounding to bfloat16 depends on the batch
     run("training", config_file=configs("unet", "train")[2:-2], **{**options, "bundle_root": str(one)})
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
@@ -208,8 +219,12 @@ def test_two_processes_are_as_good_as_one(tiny_options: dict, tmp_path: Path, mo
     assert metrics["train_loss"] == pytest.approx(expected["train_loss"], abs=1e-4)
 
     method = "flowssn_continuous"
-    run("training", config_file=configs(method, "train")[2:-2], **{**tiny_options, "bundle_root": str(one)})
-    options = {**tiny_options, "eval_options": {"limit": 5}, "model_path": str(one / "models" / "model.pt")}
+    run(
+        "training",
+        config_file=configs(method, "train")[2:-2],
+        **{**tiny(method, tiny_options), "bundle_root": str(one)},
+    )
+    options = {**tiny_options, **tiny_scale(method), "limit": 5, "model_path": str(one / "models" / "model.pt")}
     run("evaluating", config_file=configs(method, "evaluate")[2:-2], **{**options, "bundle_root": str(one)})
     overrides = [text for key, value in options.items() for text in (f"--{key}", str(value))]
     overrides += ["--bundle_root", str(two)]

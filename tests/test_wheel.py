@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from setuptools import find_packages
+from tiny_scales import tiny_scale
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,7 +64,9 @@ def test_it_carries_bundles_and_configs(installed: Path) -> None:
 def test_a_bundle_of_it_trains_from_an_empty_folder(installed: Path, tiny_options: dict, tmp_path: Path) -> None:
     told = run(installed, tmp_path, "list")
     assert "  flowssn_continuous " in told.stdout
-    options = [text for name, value in tiny_options.items() for text in (f"--{name}", str(value))]
+    options = [
+        text for name, value in {**tiny_scale("ssn"), **tiny_options}.items() for text in (f"--{name}", str(value))
+    ]
     done = run(installed, tmp_path, "train", "ssn", "lidc", *options)
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"{installed}/monai_flowssn/bundles/ssn_segmentation/configs/train.yaml" in done.stderr.splitlines()[0]

@@ -95,7 +95,6 @@ def write_overlay(path: Path, options: Options, *, datalist: Path, template: Pat
     """
     known: Mapping[str, Any] = {
         "datalist_file": str(datalist.resolve()),
-        "image_channels": options.channels,
         "channels": options.channels,
         "num_classes": options.num_classes,
         "class_values": options.class_values,
@@ -104,14 +103,10 @@ def write_overlay(path: Path, options: Options, *, datalist: Path, template: Pat
         "crops": options.crops,
     }
     lines = template.read_text(encoding="utf-8").splitlines()[1:]
-    found = set()
     for number, line in enumerate(lines):
         name = re.match(r"(\s*)(\w+):", line)
         if name and name[2] in known:
-            found.add(name[2])
             lines[number] = f"{name[1]}{name[2]}: {json.dumps(known[name[2]])}"
-    if "class_values" not in found and options.class_values:
-        lines.append(f"class_values: {json.dumps(options.class_values)}")
-    lines += [f"spatial_dims: {options.spatial_dims}", f"spatial_size: {json.dumps(options.spatial_size)}"]
+    lines.append(f"spatial_size: {json.dumps(options.spatial_size)}")
     first = "# By monai-flowssn check. Change what does not fit, and name this file after a bundle's, the last of all."
     path.write_text("\n".join([first, *lines]) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """Read a data set of your own once: what it is like, what is wrong with it, and the options that fit.
 
     monai-flowssn check data/datalist.json --into my_project
-    monai-flowssn train ssn laptop my_project/my_data.yaml --bundle_root my_run
+    monai-flowssn train ssn my_project/my_data.yaml --bundle_root my_run
 
 Written are `my_data.yaml`, a config file with channels, classes, intensity range, window and the like, and `my_data.png`, the
 outlines of all raters on six cases: look at it. The command fails where a file does not load, masks do not lie on their image,
@@ -55,9 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         overlay = arguments.into / "my_data.yaml"
         template = folder("configs") / "data" / "datalist.yaml"
         write_overlay(overlay, suggest(cases), datalist=arguments.datalist, template=template)
-        print(
-            f"\nlook at {arguments.into / 'my_data.png'} and {overlay}, then: monai-flowssn train ssn laptop {overlay}"
-        )
+        print(f"\nlook at {arguments.into / 'my_data.png'} and {overlay}, then: monai-flowssn train ssn {overlay}")
     if faults:
         print(f"\n{len(faults)} faults:", *faults, sep="\n  ")
         sys.exit(1)

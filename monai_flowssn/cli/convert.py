@@ -208,7 +208,8 @@ def convert(checkpoint: Mapping[str, Any]) -> tuple[str, State, Options]:
     refuse_unless(not state, f"these weights have no counterpart: {', '.join(sorted(state))}")
     channels, *size = args["base_input_shape"]
     turn = {"_target_": "Transposed", "keys": ["image", "label"], "indices": [0, 2, 1], "allow_missing_keys": True}
-    shared = {"spatial_size": size, "image_channels": channels, "num_classes": args["num_classes"], "+geometry": [turn]}
+    shared = {"spatial_size": size, "data::channels": channels, "data::num_classes": args["num_classes"]}
+    shared["data::geometry"] = [turn]
     return bundle, weights | flow, {**shared, **base_options, **flow_options}
 
 

@@ -1,6 +1,6 @@
 """Start a MONAI Label server on this machine, with every bundle in APP/model as a model.
 
-    monai-flowssn package ssn app/model/my_segmentation --model my_run/models/model.pt --overlay laptop my_data.yaml
+    monai-flowssn package ssn app/model/my_segmentation --model my_run/models/model.pt --overlay my_data.yaml
     monai-flowssn label app STUDIES [--port 8000] [other options of `monailabel start_server`]
 
 STUDIES is a folder of images, or the address of a DICOMweb service. MONAI Label needs numpy < 2, so it has an environment of its

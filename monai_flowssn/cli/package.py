@@ -1,7 +1,7 @@
 r"""Make a bundle of what was trained: one folder with its configs and weights, to share or to serve.
 
     monai-flowssn package ssn my_ssn_segmentation --model my_run/models/model.pt \
-        --overlay laptop my_data.yaml --set spatial_size="[96, 96]"
+        --overlay my_data.yaml --set spatial_size="[96, 96]"
 
 The overlays and settings are those of the training. They become part of the configs, so that the folder is complete in itself.
 Its name should have "segmentation" in it, because MONAI Label goes by that. The weights are tried on the network before anything
@@ -21,11 +21,10 @@ import yaml
 from monai.bundle import ConfigParser
 
 from monai_flowssn.cli.shipped import bundle, overlay
+from monai_flowssn.options import unread_ids
 
 WORKFLOWS = ("train", "evaluate", "inference")
-MIDDLE = (
-    "the middle of an image, as in its training (after training with --crops anywhere, --set crops=anywhere: all of it)"
-)
+MIDDLE = "the middle of an image, as in its training (for all of it train, and --set, data::crops anywhere)"
 
 
 def merged(source: Path, workflow: str, overlays: list[Path], settings: dict[str, Any]) -> dict[str, Any]:
@@ -34,7 +33,8 @@ def merged(source: Path, workflow: str, overlays: list[Path], settings: dict[str
     for path in [source / "configs" / f"{workflow}.yaml", *overlays]:
         parser.update(ConfigParser.load_config_file(path))
     parser.update(settings)
-    return {key: value for key, value in parser.get().items() if key != "_meta_"}
+    merged = {key: value for key, value in parser.get().items() if key != "_meta_"}
+    return {key: value for key, value in merged.items() if key not in unread_ids(merged)}  # of other workflows
 
 
 def check_weights(config: dict[str, Any], model: Path) -> None:
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     source = bundle(arguments.bundle)
     overlays = [overlay(name, source.name.removesuffix("_segmentation")) for name in arguments.overlay]
     settings = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in arguments.set)}
-    settings["fold_dir"] = ""  # the model of a fold is the one model of the new bundle
+    settings["ckpt_dir"] = "$@bundle_root + '/models'"  # the model of a fold is the one model of the new bundle
     configs = {name: merged(source, name, overlays, settings) for name in WORKFLOWS}
     check_weights(configs["inference"], arguments.model)
     folder = arguments.into / "configs"
@@ -81,5 +81,6 @@ def run(arguments: argparse.Namespace) -> None:
         shutil.copy(source / "configs" / name, folder / name)
     (arguments.into / "models").mkdir(exist_ok=True)
     shutil.copy(arguments.model, arguments.into / "models" / "model.pt")
-    size, anywhere = json.dumps(configs["inference"]["spatial_size"]), configs["inference"]["crops"] == "anywhere"
+    inference = configs["inference"]
+    size, anywhere = json.dumps(inference["spatial_size"]), inference["data"].get("crops") == "anywhere"
     print(f"{arguments.into}: weights fit; takes", f"whole images by windows of {size}" if anywhere else MIDDLE)

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     # in place of the data of its training, one case; nothing else of the bundle changes
     data = {"_target_": "monai_flowssn.data.datalist", "_mode_": "callable", "path": str(datalist)}
     options = [
-        "--data_list",
+        "--data::cases",
         json.dumps(data),
         "--bundle_root",
         str(bundle(arguments.bundle)),

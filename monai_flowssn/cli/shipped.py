@@ -2,7 +2,7 @@
 
     monai-flowssn list
 
-Any of the names below the bundles follows a bundle's: `monai-flowssn train ssn lidc_contours laptop`.
+Any of the names below the bundles follows a bundle's: `monai-flowssn train ssn lidc_contours`.
 """
 
 from __future__ import annotations

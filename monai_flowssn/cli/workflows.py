@@ -1,8 +1,8 @@
 """A bundle's workflow in short. The command of `monai.bundle` that it stands for is printed first.
 
-    monai-flowssn train ssn my_data.yaml laptop --bundle_root my_run --time_limit 3600
-    monai-flowssn evaluate ssn my_data.yaml laptop --bundle_root my_run
-    monai-flowssn infer ssn my_data.yaml laptop --bundle_root my_run
+    monai-flowssn train ssn my_data.yaml --bundle_root my_run --time_limit 3600
+    monai-flowssn evaluate ssn my_data.yaml --bundle_root my_run
+    monai-flowssn infer ssn my_data.yaml --bundle_root my_run
 
 After the bundle come config files, or names of `monai-flowssn list`; later ones win. All options are ids of the configs.
 """

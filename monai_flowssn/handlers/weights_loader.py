@@ -20,6 +20,6 @@ class WeightsLoader(CheckpointLoader):
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ValueError(
-                f"{self.load_path} does not fit this network; give the bundle, profile and options it was trained with "
+                f"{self.load_path} does not fit this network; give the bundle, scale and options it was trained with "
                 f"({reason[:300]} ...)."
             ) from error

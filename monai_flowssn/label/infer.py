@@ -14,6 +14,7 @@ from monailabel.transform.writer import Writer
 from monailabel.utils.others.generic import device_list, device_map, name_to_device, remove_file
 
 from monai_flowssn.label.requests import check_option, refuse_config, refuse_path
+from monai_flowssn.workflows import on_device, precision
 
 EXTENSIONS = [".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha", ".png", ".tif"]
 MAX_VOXELS = 2**31  # draws times voxels: 16 draws of 512x512x500, one byte each
@@ -66,7 +67,7 @@ class DrawInferTask(BundleInferTask):
 
     def warm(self, device: str) -> None:
         """Load the model, draw of an image of its training's size, and write: the first answer is then as fast as others."""
-        channels, size = map(self.bundle_config.get_parsed_content, ("image_channels", "spatial_size"))
+        channels, size = map(self.bundle_config.get_parsed_content, ("data::channels", "spatial_size"))
         data = {**self.config(), "image": torch.zeros(channels, *size), "device": device, "image_path": "none.nii.gz"}
         task = self.on(device)
         task.pre_transforms(data)  # gives the options to the config
@@ -76,8 +77,7 @@ class DrawInferTask(BundleInferTask):
 
     def _get_network(self, device: Any, data: dict[str, Any] | None) -> Any:
         # as in the bundle's own workflows: MONAI Label builds `network_def`, which `network` puts into the fast layout
-        network = super()._get_network(device, data)
-        return network.to(memory_format=self.bundle_config.get_parsed_content("memory_format"))
+        return on_device(super()._get_network(device, data), device)
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> Any:
         """Draw in the precision that the bundle's own inference has on that device."""
@@ -89,8 +89,8 @@ class DrawInferTask(BundleInferTask):
                 f"limit; ask for at most {self.max_voxels // math.prod(size)} draws."
             )
         self.told(data)
-        enabled = torch.device(device).type == "cuda" and self.bundle_config.get("amp") is not False
-        with torch.autocast("cuda", enabled=enabled, **self.bundle_config.get_parsed_content("amp_kwargs")):
+        cuda = precision(device, self.bundle_config.get("evaluator::amp"))
+        with torch.autocast("cuda", enabled=cuda["amp"], **cuda["amp_kwargs"]):
             return super().run_inferer(data, convert_to_batch, device)
 
     def told(self, data: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.tasks.train.bundle import BundleTrainTask
 
 from monai_flowssn.label.requests import refuse_config, refuse_path
+from monai_flowssn.workflows import Data
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +28,10 @@ class RaterTrainTask(BundleTrainTask):
         """Train as a request of plain values says."""
         refuse_config(request)
         refuse_path(request.get("model_filename"))
-        if self.bundle_config.get("crops") == "centre":
+        if self.bundle_config.get("data::crops", Data.crops) == "centre":
             raise ValueError(
                 "this model looks at the centre of an image, and would not see what is annotated elsewhere; make its bundle with "
-                "monai-flowssn package ... --set crops=anywhere."
+                "monai-flowssn package ... --set data::crops=anywhere."
             )
         # MONAI takes other values of `tracking` for a config file to load; the bundle keeps track of its trainings itself
         plain = {name: value for name, value in request.items() if name not in ("tracking", "run_id")}
@@ -68,7 +69,7 @@ class RaterTrainTask(BundleTrainTask):
             average = {
                 "_target_": "CheckpointLoader",
                 "load_path": model_pytorch,
-                "load_dict": {"model": "$@ema.ema_model"},
+                "load_dict": {"model": "$@train::ema.ema_model"},
             }
             train_handlers.insert(0, average)  # it starts there too, and not from its random weights
             for handler in train_handlers:
@@ -79,6 +80,6 @@ class RaterTrainTask(BundleTrainTask):
         lists = [
             overrides[key] for key in (self.const.key_train_dataset_data(), self.const.key_validate_dataset_data())
         ]
-        overrides["raters"] = max(len(item["label"]) for items in lists for item in items)
-        overrides["data_name"] = "monai_label"
+        overrides["data::raters"] = max(len(item["label"]) for items in lists for item in items)
+        overrides["data::name"] = "monai_label"
         return overrides

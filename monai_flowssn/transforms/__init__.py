@@ -4,7 +4,7 @@ from monai_flowssn.transforms.answer import AnswerViewerd
 from monai_flowssn.transforms.checking import CheckCased
 from monai_flowssn.transforms.crop import CropOnRatersd, RandCropOnRatersd
 from monai_flowssn.transforms.dihedral import RandDihedrald
-from monai_flowssn.transforms.inverse import InvertDrawsd
+from monai_flowssn.transforms.inverse import InvertDrawsd, InvertMapsd
 from monai_flowssn.transforms.loading import LoadCased
 from monai_flowssn.transforms.panel import SavePaneld, draw_panel
 from monai_flowssn.transforms.point import CropOnPointd, LocatePointd
@@ -20,6 +20,7 @@ __all__ = [
     "CropOnRatersd",
     "DrawsToMapsd",
     "InvertDrawsd",
+    "InvertMapsd",
     "KeepRaterd",
     "LoadCased",
     "LocatePointd",

@@ -44,7 +44,8 @@ class AnswerViewerd(Transform):
         several = self.output == "draws" and count > 1
         output = "draw" if self.output == "draws" and not several else self.output  # one segment is a label map
         chosen = self.draw - 1 if self.output == "draw" else 0
-        item["result"] = {**summarise(data, case_name(data, data["majority"])), "output": output}
+        summary = data.get("summary") or summarise(data, case_name(data, data["majority"]))
+        item["result"] = {**summary, "output": output}
         values = data["draws"][chosen][None] if output == "draw" else data[output]
         if output in ("majority", "draw", "draws"):
             values = values.round().to(torch.uint8)

@@ -71,7 +71,7 @@ class CheckCased(Transform):
             self.intensity_range = None  # once is enough
             warnings.warn(
                 f"{name}: {outside:.0%} of the image lies outside intensity_range={[low, high]} and is clipped; its intensities "
-                f"go from {image.min().item():g} to {image.max().item():g}. Give --intensity_range, [-1000, 400] for lung CT.",
+                f"go from {image.min().item():g} to {image.max().item():g}. Give --data::intensity_range ([-1000, 400] for CT).",
                 stacklevel=2,
             )
 
@@ -95,7 +95,7 @@ class CheckCased(Transform):
                 f"{name}: the masks hold {_listed(values, counts)}, but with num_classes={self.num_classes} class ids run from 0 "
                 f"to {self.num_classes - 1} (-1: not annotated). Raise num_classes, or give what the files hold for class 0, 1, "
                 "...: "
-                '--class_values "[0, 255]".'
+                '--data::class_values "[0, 255]".'
             )
         return label
 

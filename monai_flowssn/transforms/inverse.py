@@ -1,4 +1,4 @@
-"""Draws back in the geometry of the file."""
+"""Maps back in the geometry of the file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Invertd, InvertibleTransform, Transform
+from monai.transforms import Compose, Invertd, InvertibleTransform, Transform
 
 from monai_flowssn.files import label_maps
 
-__all__ = ["InvertDrawsd"]
+__all__ = ["InvertDrawsd", "InvertMapsd"]
 
 
 class InvertDrawsd(Transform):
@@ -40,3 +40,30 @@ class InvertDrawsd(Transform):
                 inverted = MetaTensor(label_maps((len(draws), *one.shape[1:])), meta=one.meta)
             inverted.as_tensor()[i] = one[0].as_tensor().round().to(torch.uint8)
         return {**data, self.keys: inverted}
+
+
+class InvertMapsd(Transform):
+    """Put draws, maps and image of a case back into the geometry of its file; where nothing changed it, they stay as they are.
+
+    Args:
+        transform: the chain that the image went through.
+    """
+
+    def __init__(self, transform: Compose) -> None:
+        # the image last: the others need its history
+        maps = ["mean", "majority", "entropy", "expected_entropy", "mutual_information", "image"]
+        nearest = [name == "majority" for name in maps]
+        self.steps: list[Transform] = []
+        if any(isinstance(each, InvertibleTransform) for each in transform.transforms):
+            inverse = Invertd(maps, transform, orig_keys="image", nearest_interp=nearest)
+            self.steps = [InvertDrawsd(transform), inverse]
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the case with its maps in the geometry of the file.
+
+        Args:
+            data: a case with the maps of :class:`~monai_flowssn.transforms.DrawsToMapsd`, and its image (C, *S).
+        """
+        for step in self.steps:
+            data = step(data)
+        return dict(data)

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
-from monai.transforms import Transform
 from monai.utils.enums import MetaKeys
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
 from monai_flowssn.files import written_whole
 from monai_flowssn.transforms.summary import case_file, case_name
+from monai_flowssn.transforms.writer import CaseWriter
 
 # light, saturated colours that stand out on CT grey and on the red of a fundus; class 1 first
 CLASS_COLOURS = ("#2ce5ff", "#ffd21f", "#ff5fa8", "#7dff5c", "#ff8c2b", "#b18cff", "#ffffff", "#ff4040")
@@ -58,7 +58,7 @@ def _plain(values: torch.Tensor) -> torch.Tensor:
     return (values.as_tensor() if isinstance(values, MetaTensor) else values).detach().cpu()
 
 
-class SavePaneld(Transform):
+class SavePaneld(CaseWriter):
     """Writes `<case>_panel.png`; see :func:`draw_panel`.
 
     Image, raters and maps must have one geometry: before `Invertd`, or after one of all of them.
@@ -70,7 +70,7 @@ class SavePaneld(Transform):
     """
 
     def __init__(self, output_dir: str | Path, *, image_key: str = "image", label_key: str = "label") -> None:
-        self.output_dir = output_dir
+        super().__init__(output_dir)
         self.image_key = image_key
         self.label_key = label_key
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
-from monai.transforms import Transform
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from monai_flowssn.files import written_whole
 from monai_flowssn.transforms.panel import CLASS_COLOURS
 from monai_flowssn.transforms.summary import case_file, case_name
+from monai_flowssn.transforms.writer import CaseWriter
 
 __all__ = ["SaveMapsd"]
 
@@ -25,7 +25,7 @@ LABEL_MAPS = ("draws", "majority")
 MAPS = ("draws", "mean", "majority", "entropy", "expected_entropy", "mutual_information")
 
 
-class SaveMapsd(Transform):
+class SaveMapsd(CaseWriter):
     """Writes the maps of a case as `<output_dir>/<case>/<case>_<map>` with the extension of the format.
 
     NIfTI keeps the affine. A single map is saved as (*S), so that it has the shape of the input; draws, and the mean
@@ -47,7 +47,7 @@ class SaveMapsd(Transform):
     def __init__(self, output_dir: str | Path, *, output_ext: str | None = None, image_key: str = "image") -> None:
         if output_ext not in (None, ".nii.gz", ".nii", ".png"):
             raise ValueError(f"output_ext is '.nii.gz', '.nii', '.png' or None (by the image); got {output_ext!r}.")
-        self.output_dir = output_dir
+        super().__init__(output_dir)
         self.output_ext = output_ext
         self.image_key = image_key
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Transform
 
 from monai_flowssn.data.geometry import element_size
 from monai_flowssn.files import written_whole
+from monai_flowssn.transforms.writer import CaseWriter
 
 _EXTENSIONS = re.compile(r"\.(nii(\.gz)?|nrrd|mh[ad]|dcm|png|jpe?g|tiff?|bmp|gif|ppm|npy|npz)$", re.IGNORECASE)
 
@@ -94,7 +94,7 @@ def summarise_sizes(sizes: Sequence[float]) -> dict[str, Any]:
     }
 
 
-class SaveSummaryd(Transform):
+class SaveSummaryd(CaseWriter):
     """Writes `<case>_summary.json`: the size of every class in every draw, and the mean uncertainty.
 
     Reads what :class:`DrawsToMapsd` adds to a case. Sizes are in the geometry of the maps, so it belongs after
@@ -104,9 +104,6 @@ class SaveSummaryd(Transform):
         output_dir: folder of all outputs; each case gets its own folder in it.
     """
 
-    def __init__(self, output_dir: str | Path) -> None:
-        self.output_dir = output_dir
-
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Write the summary of one case.
 
@@ -115,12 +112,13 @@ class SaveSummaryd(Transform):
                 mutual_information (1, *S).
 
         Returns:
-            The case as it came.
+            The case, with its ``summary``.
         """
         case = case_name(data, data["majority"])
+        summary = summarise(data, case)
         with written_whole(case_file(self.output_dir, case, "summary.json")) as path:
-            path.write_text(json.dumps(summarise(data, case), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        return dict(data)
+            path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        return {**data, "summary": summary}
 
 
 def summarise(data: Mapping[str, Any], case: str) -> dict[str, Any]:

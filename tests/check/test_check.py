@@ -117,10 +117,10 @@ def test_a_volume_in_hounsfield_units(tmp_path: Path) -> None:
 def test_the_command_writes_what_training_takes(pictures: Path, capsys: pytest.CaptureFixture) -> None:
     folder = pictures.parent / "mine"
     main(["check", str(pictures), "--into", str(folder)])
-    assert "monai-flowssn train ssn laptop" in capsys.readouterr().out
+    assert "monai-flowssn train ssn" in capsys.readouterr().out
     overlay = yaml.safe_load((folder / "my_data.yaml").read_text())
     assert overlay["datalist_file"] == str(pictures)
-    assert overlay["class_values"] == [0, 255]
+    assert overlay["data"]["class_values"] == [0, 255]
     with Image.open(folder / "my_data.png") as picture:
         colours = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     assert (colours == (0x2C, 0xE5, 0xFF)).all(1).sum() > 50  # the first rater's outline and its key

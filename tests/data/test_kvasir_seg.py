@@ -92,12 +92,11 @@ def test_wrong_arguments_say_what_to_do(root, tmp_path):
 def test_the_config_makes_cases_for_a_network(root):
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "common.yaml"), str(CONFIGS / "data" / "kvasir.yaml")])
-    parser.update({"dataset_dir": str(root), "spatial_size": [16, 16], "folds": 10, "fold": 3})
-    items = parser.get_parsed_content("data_list")(split="test")
+    parser.update({"dataset_dir": str(root), "spatial_size": [16, 16], "data::folds": 10, "data::fold": 3})
+    data = parser.get_parsed_content("data")
+    items = data.items("test")
     assert [item["case"] for item in items] == [item["case"] for item in kvasir(root, "test", folds=10, fold=3)]
-    item = items[0]
-    for part in ("reading", "sizing", "augmentation"):
-        item = Compose(parser.get_parsed_content(part))(item)
+    item = Compose(data.training(parser.get_parsed_content("spatial_size")))(items[0])
     assert item["image"].shape == item["label"].shape == (1, 16, 16)
     assert -1 <= item["image"].min() < item["image"].max() <= 1
 

@@ -222,13 +222,12 @@ def test_the_config_makes_cases_for_a_network(root, volumes):
     size = [16, 16, 4] if volumes else [16, 16]
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "common.yaml"), str(CONFIGS / "data" / "mmis.yaml")])
-    options = {"dataset_dir": str(root), "spatial_size": size, "spatial_dims": len(size), "folds": 5, "fold": 2}
-    parser.update({**options, "data_list::volumes": volumes})
-    items = parser.get_parsed_content("data_list")(split="train")
+    options = {"dataset_dir": str(root), "spatial_size": size, "data::folds": 5, "data::fold": 2}
+    parser.update({**options, "data::cases::volumes": volumes})
+    data = parser.get_parsed_content("data")
+    items = data.items("train")
     assert len(items) == 6 * (1 if volumes else 3)
-    item = items[0]
-    for part in ("reading", "sizing", "augmentation"):
-        item = Compose(parser.get_parsed_content(part))(item)
+    item = Compose(data.training(parser.get_parsed_content("spatial_size")))(items[0])
     assert item["image"].shape == (3, *size)
     assert item["label"].shape == (4, *size)
     assert set(item["label"].unique().tolist()) == {0, 1}

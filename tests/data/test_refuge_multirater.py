@@ -169,14 +169,19 @@ def test_the_config_makes_cases_for_a_network(root):
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "common.yaml"), str(CONFIGS / "data" / "refuge.yaml")])
     parser.update(
-        {"dataset_dir": str(root), "spatial_size": [32, 32], "structures": ["disc", "cup"], "folds": 3, "fold": 1}
+        {
+            "dataset_dir": str(root),
+            "spatial_size": [32, 32],
+            "structures": ["disc", "cup"],
+            "data::folds": 3,
+            "data::fold": 1,
+        }
     )
-    items = parser.get_parsed_content("data_list")(split="train")
+    data = parser.get_parsed_content("data")
+    items = data.items("train")
     assert len(items) == 4
-    assert parser.get_parsed_content("num_classes") == 3
-    item = items[0]
-    for part in ("reading", "sizing", "augmentation"):
-        item = Compose(parser.get_parsed_content(part))(item)
+    assert data.num_classes == 3
+    item = Compose(data.training(parser.get_parsed_content("spatial_size")))(items[0])
     assert item["image"].shape == (3, 32, 32)
     assert item["label"].shape == (7, 32, 32)
     assert set(item["label"].unique().tolist()) <= {0, 1, 2}

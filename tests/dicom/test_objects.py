@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 from monai.bundle import run
+from tiny_scales import tiny_scale
 
 pydicom = pytest.importorskip("pydicom")
 hd = pytest.importorskip("highdicom")
@@ -68,8 +69,9 @@ def test_a_series_as_inference_reads_it(tiny_options: dict, tmp_path: Path) -> N
     entry = {"image": "series", "patient": "p1", "case": "scan"}
     (tmp_path / "datalist.json").write_text(json.dumps({"test": [entry]}))
     bundle = ROOT / "bundles" / "ssn_segmentation" / "configs"
+    tiny_options = {**tiny_scale("ssn"), **tiny_options}
     run("training", config_file=str(bundle / "train.yaml"), **tiny_options)  # it has to run, not to be good
-    options = {**tiny_options, "datalist_file": str(tmp_path / "datalist.json"), "intensity_range": [-1000, 400]}
+    options = {**tiny_options, "datalist_file": str(tmp_path / "datalist.json"), "data::intensity_range": [-1000, 400]}
     del options["dataset_dir"]
     files = [str(bundle / "inference.yaml"), str(ROOT / "configs" / "data" / "datalist.yaml")]
     run("inference", config_file=files, **options)

@@ -19,7 +19,6 @@ from torch import nn
 
 from monai_flowssn.handlers.mlflow_run import MLflowRunHandler
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 BATCH = {"image": torch.ones(2, 1), "label": torch.ones(2, 1)}
 
 
@@ -292,16 +291,18 @@ def test_other_processes_of_a_distributed_training_are_silent(uri, monkeypatch):
     assert handler.run_id is None
 
 
-def test_the_fragment_logs_the_config_it_is_part_of(uri, run_of, tmp_path):
-    """configs/mlflow.yaml over a small workflow, with a data fragment and an override behind it."""
+def test_a_workflow_logs_the_config_it_is_part_of(uri, run_of, tmp_path):
+    """A small workflow with a file behind it."""
     network = {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}
     workflow = {
-        "imports": ["$import torch"],
-        **{name: str(tmp_path) for name in ("output_dir", "run_dir", "ckpt_dir")},
-        **{name: "toy" for name in ("method_name", "data_name", "run_name")},
-        "manifest": None,
-        "own_params": {"split": "val"},
+        "split": "val",
         "lr": 0.1,
+        "mlflow": {
+            "_target_": "monai_flowssn.workflows.mlflow_run",
+            **dict.fromkeys(("bundle_root", "output_dir", "ckpt_dir"), str(tmp_path)),
+            **dict.fromkeys(("method", "data", "run"), "toy"),
+            "tracking_uri": None,
+        },
         "network": network,
         "train": {
             "handlers": [
@@ -332,10 +333,10 @@ def test_the_fragment_logs_the_config_it_is_part_of(uri, run_of, tmp_path):
             },
         },
     }
-    data = {"run_params": {"lr": "@lr"}, "manifest": None, "tracking_uri": uri, "lr": 0.5}
-    files = [tmp_path / "train.yaml", CONFIGS / "mlflow.yaml", tmp_path / "data.yaml"]
+    files = [tmp_path / "train.yaml", tmp_path / "data.yaml"]
     files[0].write_text(yaml.safe_dump(workflow))
-    files[2].write_text(yaml.safe_dump(data))
+    files[1].write_text(yaml.safe_dump({"mlflow::tracking_uri": uri, "lr": 0.5}))
+    (tmp_path / "manifest.json").write_text("{}")
     parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
     parser.get_parsed_content("train::trainer").run()
     handler = parser.get_parsed_content("mlflow")

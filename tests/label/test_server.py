@@ -25,6 +25,7 @@ import pytest
 import requests
 from monai.bundle import run
 from PIL import Image
+from tiny_scales import tiny_scale
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LABEL = ROOT / ".venv-label"
@@ -79,11 +80,12 @@ def app(tiny_options: dict, tiny_lidc: Path, tmp_path: Path, request: pytest.Fix
     """A folder with studies and a trained model, of whole images or of their centre."""
     app = tmp_path / "app"
     bundle = ROOT / "bundles" / "ssn_segmentation"
+    tiny_options = {**tiny_scale("ssn"), **tiny_options}
     run("training", config_file=str(bundle / "configs" / "train.yaml"), **tiny_options)
     settings = {key: value for key, value in tiny_options.items() if key not in ("bundle_root", "dataset_dir")}
     command = [sys.executable, "-m", "monai_flowssn", "package", bundle, app / "model" / MODEL]
     command += ["--model", tmp_path / "models" / "model.pt", "--set"]
-    command += [f"{key}={json.dumps(value)}" for key, value in {**settings, "crops": request.param}.items()]
+    command += [f"{key}={json.dumps(value)}" for key, value in {**settings, "data::crops": request.param}.items()]
     subprocess.run(command, cwd=ROOT, check=True)
     write_studies(app / "studies", tiny_lidc)
     return app
@@ -161,7 +163,7 @@ def test_the_stock_app_answers_and_learns(app: Path, tmp_path: Path) -> None:
     ours = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ours.returncode == 1
     assert (
-        "--set crops=anywhere" in ours.stderr
+        "--set data::crops=anywhere" in ours.stderr
     )  # our training has masks of whole images, and refuses to look at centres alone
     shutil.copytree(LABEL / "monailabel" / "sample-apps" / "monaibundle", app, dirs_exist_ok=True)
     command = ["monailabel", "start_server", "--app", app, "--studies", app / "studies", "--host", "127.0.0.1"]
@@ -177,7 +179,7 @@ def test_the_stock_app_answers_and_learns(app: Path, tmp_path: Path) -> None:
         annotate(server, {"picture0": ("final",), "picture1": ("final",)})
         model = app / "model" / MODEL / "models" / "model.pt"
         before = model.read_bytes()
-        # its training knows neither crops nor raters: it takes images as the bundle's `sizing` leaves them
+        # its training knows neither crops nor raters: it takes images as the bundle's preprocessing leaves them
         request = {"max_epochs": 1, "val_split": 0.5}
         assert requests.post(f"{server.address}/train/{MODEL}", json=request, timeout=60).status_code == 200
         task = server.wait("train/")

@@ -27,7 +27,7 @@ def test_the_item_itself_stays():
         (item(zeros(2, 4, 4), zeros(1, 4, 5)), r"masks have size \(4, 4\), the image \(4, 5\).*resample"),
         (item([[[0.0, 0.25]]]), r"hold \[0.25\].*threshold"),
         (item([[[0.0, float("nan")]]]), r"hold \[nan\]"),
-        (item([[[0, 255]]]), r"hold 0 \(1 pixels\), 255 \(1 pixels\), but with num_classes=2 .*--class_values"),
+        (item([[[0, 255]]]), r"hold 0 \(1 pixels\), 255 \(1 pixels\), but with num_classes=2 .*--data::class_values"),
         (item([[[0, 2]]]), r"hold 0 \(1 pixels\), 2 \(1 pixels\), .*0 to 1"),
         (item([[[0, -2]]]), r"hold -2 \(1 pixels\), 0 \(1 pixels\)"),
         (item([[[-1, -1]], [[-1, -1]]]), "none of the 2 raters annotated it"),

@@ -1,0 +1,134 @@
+"""What is known of a data set, and how its images become what a network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from monai.transforms import EnsureTyped, Resized, ScaleIntensityRanged, SelectItemsd, Transform
+
+from monai_flowssn.options import check_option
+from monai_flowssn.transforms import (
+    CheckCased,
+    CropOnRatersd,
+    KeepRaterd,
+    LoadCased,
+    PadRatersd,
+    RandCropOnRatersd,
+)
+
+__all__ = ["Data"]
+
+CROPS = ("centre", "anywhere", "whole")
+KEYS = ["image", "label"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data set: its cases, what its files hold, and the transforms that follow from that.
+
+    Training, validation, evaluation and inference have one chain each (methods below), all of them from the same facts, so that
+    a model is used as it was trained. What training sees of an image, the others see: its centre (``crops="centre"``); windows
+    anywhere in it (``"anywhere"``), and then validation sees the window on the annotations, inference all of it, window by
+    window; or the whole image, resized (``"whole"``).
+
+    Args:
+        name: for MLflow and the manifest.
+        cases: function of ``split``, ``limit``, ``folds`` and ``fold`` that lists cases, such as
+            :func:`monai_flowssn.data.lidc` with its ``root``.
+        channels: of an image.
+        num_classes: K, the background included.
+        raters: the largest number of raters R of a case.
+        intensity_range: intensities that become -1 and 1; what lies beyond is clipped.
+        class_values: what the files of masks hold for class 0, 1, ..., such as [0, 255]; empty where they hold class ids.
+        crops: one of those above.
+        geometry: transforms to one geometry for all images, such as ``Spacingd``; undone in what inference writes.
+        augmentation: random transforms of a window, for training alone.
+        train_rater: index of the only rater to train on, from 0; None for all. Validation is always on all.
+        folds: of a cross-validation by patient; None for the data set's own split.
+        fold: the fold to test on; the next one validates.
+
+    Raises:
+        ValueError: for other ``crops``.
+    """
+
+    name: str
+    cases: Callable[..., list[dict[str, Any]]]
+    channels: int
+    num_classes: int
+    raters: int
+    intensity_range: Sequence[float]
+    class_values: Sequence[int] = ()
+    crops: str = "centre"
+    geometry: Sequence[Transform] = ()
+    augmentation: Sequence[Transform] = ()
+    train_rater: int | None = None
+    folds: int | None = None
+    fold: int = 0
+
+    def __post_init__(self) -> None:
+        check_option("crops", self.crops, CROPS)
+
+    def items(self, split: str, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the cases of ``split``, "train", "val" or "test"; of more than ``limit``, so many at even distances."""
+        return self.cases(split=split, limit=limit, folds=self.folds, fold=self.fold)
+
+    @property
+    def fold_dir(self) -> str:
+        """What is added to the folders of models and results: each fold has its own."""
+        return "" if self.folds is None else f"/fold_{self.fold}"
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What must not change while a training is continued, by the option that it is."""
+        names = ("folds", "fold", "train_rater", "intensity_range", "class_values")
+        return {f"data::{name}": getattr(self, name) for name in names}
+
+    def training(self, spatial_size: Sequence[int]) -> list[Transform]:
+        """Return what makes (C, *spatial_size) and (R, *spatial_size) of a case, anew each time from the first random one on."""
+        anywhere = self.crops == "anywhere"
+        window = RandCropOnRatersd(KEYS, spatial_size=spatial_size)
+        # plain tensors: the metadata that MONAI tracks costs more than the transforms
+        plain = EnsureTyped(KEYS, track_meta=False)
+        return [
+            *self._read(),
+            *([] if self.train_rater is None else [KeepRaterd("label", rater=self.train_rater)]),
+            *([] if anywhere else [self._fit(spatial_size)]),
+            *self._batch(spatial_size),
+            plain,
+            *([window] if anywhere else []),
+            *self.augmentation,
+        ]
+
+    def validation(self, spatial_size: Sequence[int]) -> list[Transform]:
+        """Return what makes (C, *spatial_size) and (R, *spatial_size) of a case."""
+        return self.evaluation(spatial_size, window=None)
+
+    def evaluation(self, spatial_size: Sequence[int], window: Sequence[int] | None) -> list[Transform]:
+        """Return the same, but of the whole image where it is drawn by windows."""
+        return [*self._read(), *([] if window else [self._fit(spatial_size)]), *self._batch(spatial_size)]
+
+    def inference(self, spatial_size: Sequence[int], window: Sequence[int] | None) -> list[Transform]:
+        """Return what makes the image of a case, with or without masks, what the network draws."""
+        whole = window or self.crops == "anywhere"
+        return [*self._read(), *([] if whole else [self._fit(spatial_size)])]
+
+    def _read(self) -> list[Transform]:
+        low, high = self.intensity_range
+        check = CheckCased(
+            num_classes=self.num_classes, class_values=self.class_values, intensity_range=self.intensity_range
+        )
+        scale = ScaleIntensityRanged("image", low, high, -1, 1, clip=True)
+        return [LoadCased(), check, scale, *self.geometry]
+
+    def _fit(self, spatial_size: Sequence[int]) -> Transform:
+        if self.crops == "whole":
+            return Resized(KEYS, spatial_size, mode=["area", "nearest-exact"], allow_missing_keys=True)
+        return CropOnRatersd(KEYS, spatial_size=spatial_size, label_key=None if self.crops == "centre" else "label")
+
+    def _batch(self, spatial_size: Sequence[int]) -> list[Transform]:
+        """Return what lets cases with different raters make one batch."""
+        # other items, such as a field of view, are not cropped
+        used = SelectItemsd([*KEYS, "case", "patient"], allow_missing_keys=True)
+        return [PadRatersd("label", raters=self.raters, spatial_dims=len(spatial_size)), used]
