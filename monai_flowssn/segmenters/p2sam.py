@@ -22,8 +22,8 @@ def prompt_losses(logits: Tensor, masks: Tensor) -> Tensor:
     The focal loss is :math:`\alpha (1 - p_y)^2` times the cross-entropy of a pixel, :math:`\alpha` = 1/4 where y is foreground
     and 3/4 where not (Lin et al. 2017, arXiv 1708.02002); both are means over pixels. Dice is the mean over the foreground
     classes, with one in 64 of the image's pixels added to numerator and denominator. In SAM's code it is one pixel: an empty
-    annotation then pulls at the pixels of an almost empty draw some thirty times as strongly as one of 64 pixels, so that all
-    draws become empty and stay so, unless training leaves empty annotations out, as the public code does.
+    annotation then pulls at the pixels of an almost empty draw some thirty times as strongly as one of 64 pixels, which favours
+    empty draws; the public code, which leaves empty annotations out, does not meet it.
 
     Args:
         logits: (B, N, K, *S).

@@ -81,7 +81,7 @@ def test_for_two_classes_the_focal_loss_is_the_sigmoid_one():
 
 @pytest.mark.parametrize("area", [8, 64, 200])
 def test_an_empty_annotation_does_not_outweigh_others_at_an_empty_draw(area):
-    """All draws would become empty, and stay so: with one pixel in the place of 64 the ratio is 2 / 65 for 64 pixels."""
+    """With one pixel in the place of 64 the ratio would be 2 / 65 for 64 pixels."""
     label = torch.zeros(64, 64, dtype=torch.long)
     label.view(-1)[:area] = 1
     logits = torch.zeros(1, 1, 2, 64, 64)
