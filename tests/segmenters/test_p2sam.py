@@ -58,7 +58,8 @@ def test_the_losses_of_every_pair_are_cross_entropy_focal_and_dice():
     masks = F.one_hot(labels, 4).movedim(-1, 2)
     losses = prompt_losses(logits, masks)
     assert losses.shape == (2, 3, 2)
-    dice = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, smooth_nr=1, smooth_dr=1)
+    more = {"smooth_nr": 30 / 64, "smooth_dr": 30 / 64}
+    dice = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, **more)
     for b, i, j in ((0, 0, 0), (1, 2, 1), (1, 0, 0)):
         x, y = logits[b, i][None], labels[b, j][None]
         cross = F.cross_entropy(x, y, reduction="none")
@@ -73,9 +74,27 @@ def test_for_two_classes_the_focal_loss_is_the_sigmoid_one():
     p = torch.sigmoid(z[0, 0, 0])
     cross = F.binary_cross_entropy_with_logits(z[0, 0, 0], y.float(), reduction="none")
     p_t, alpha_t = torch.where(y > 0, p, 1 - p), torch.where(y > 0, 0.25, 0.75)
-    dice = 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)
+    dice = 1 - (2 * (p * y).sum() + 30 / 64) / (p.sum() + y.sum() + 30 / 64)
     expected = (cross + alpha_t * (1 - p_t) ** 2 * cross).mean() + dice
     torch.testing.assert_close(prompt_losses(logits, masks).squeeze(), expected)
+
+
+@pytest.mark.parametrize("area", [8, 64, 200])
+def test_an_empty_annotation_does_not_outweigh_others_at_an_empty_draw(area):
+    """With one pixel in the place of 64 the ratio would be 2 / 65 for 64 pixels."""
+    label = torch.zeros(64, 64, dtype=torch.long)
+    label.view(-1)[:area] = 1
+    logits = torch.zeros(1, 1, 2, 64, 64)
+    logits[:, :, 1] = -12.0
+    logits.requires_grad_()
+    pulls = []
+    for each in (label, torch.zeros_like(label)):
+        loss = prompt_losses(logits, F.one_hot(each, 2).movedim(-1, 0)[None, None]).sum()
+        (gradient,) = torch.autograd.grad(loss, logits)
+        pulls.append(gradient[0, 0, 1].view(-1)[:area].mean().item())
+    towards, away = pulls
+    assert towards < 0 < away
+    assert -towards > 0.4 * away
 
 
 @torch.no_grad()
