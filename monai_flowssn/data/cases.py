@@ -103,7 +103,7 @@ def check_cases(items: list[Case], *, source: Path, split: str) -> list[Case]:
     """Return the items, or say that there are none or that two share their case id."""
     if not items:
         raise ValueError(
-            f"{source} has no case for the split '{split}'; check the folder, and that the split is filled."
+            f"{source} has no case for the split '{split}'; give the right folder, or put cases into the split."
         )
     seen: set[str] = set()
     for item in items:

@@ -13,12 +13,18 @@ from monai.data import ITKReader
 
 from monai_flowssn.data.geometry import SHARE
 
-__all__ = ["SUFFIXES", "SeriesReader"]
+__all__ = ["SUFFIXES", "SeriesReader", "why"]
 
 SUFFIXES = (".dcm", ".dicom", ".ima", "")
 DERIVED = ("SEG", "RTSTRUCT", "RTDOSE", "PR", "SR")  # that are no images; of a SEG, ITK would stack the segments
 ROUNDED = 0.11  # mm: two positions in tenths
 SERIES, MODALITY, POSITION = "0020|000e", "0008|0060", "0020|0032"
+
+
+def why(error: Exception) -> str:
+    """Return the line of an error that says what happened; ITK's begin with a place in its source."""
+    lines = [line for line in str(error).strip().split("\n") if ".cxx:" not in line and ".h:" not in line]
+    return lines[0] if lines else type(error).__name__
 
 
 class _Slice(NamedTuple):
@@ -51,14 +57,17 @@ class SeriesReader(ITKReader):
 
 
 def _slices(path: Path) -> list[_Slice]:
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    found = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = [file for file in found if file.is_file() and file.name != "DICOMDIR"]
     slices = []
     for file in files:
         header = itk.GDCMImageIO.New(FileName=str(file))
         if header.CanReadFile(str(file)):
             slices.append(_slice(file, header))
         elif not path.is_dir() or file.suffix.lower() in SUFFIXES[:-1]:
-            raise ValueError(f"{file} is not a whole DICOM file; replace it with a good copy, or remove it.")
+            raise ValueError(
+                f"{file} is no DICOM image: cut, or of another kind, such as RTSTRUCT; replace it with a good copy, or remove it."
+            )
     if not slices:
         raise ValueError(f"{path} holds no DICOM file; name the folder of one series.")
     return slices

@@ -17,7 +17,7 @@ from monai.transforms import LoadImage
 from monai_flowssn.annotations import MISSING
 from monai_flowssn.data.cases import case_title
 from monai_flowssn.data.dicom import SUFFIXES as DICOM
-from monai_flowssn.data.dicom import SeriesReader
+from monai_flowssn.data.dicom import SeriesReader, why
 from monai_flowssn.data.geometry import check_affine, check_same_place, whole_affine
 from monai_flowssn.data.pictures import SUFFIXES as PICTURES
 from monai_flowssn.data.pictures import read_picture, read_picture_mask
@@ -127,8 +127,7 @@ def _load(path: str, *, mask: bool = False) -> MetaTensor:
     except ValueError as error:
         raise error if str(path) in str(error) else ValueError(f"{path} does not load ({error}).") from error
     except Exception as error:  # every reader has its own errors
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"{path} does not load ({reason}); replace it with a good copy.") from error
+        raise ValueError(f"{path} does not load ({why(error)}); replace it with a good copy.") from error
     finally:  # ITK's DICOM reader leaves the locale C, in which Python takes every text file for ASCII
         locale.setlocale(locale.LC_CTYPE, _CTYPE)
     if image.ndim not in (3, 4) or 0 in image.shape or image.is_complex():

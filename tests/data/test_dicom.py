@@ -101,7 +101,7 @@ def test_a_single_file_is_a_plane_with_an_area(tmp_path):
 def test_what_is_no_image_is_named(tmp_path):
     write_series(tmp_path / "cut", BOX)
     (tmp_path / "cut" / "003.dcm").write_bytes((tmp_path / "cut" / "003.dcm").read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"003\.dcm is not a whole DICOM file"):
+    with pytest.raises(ValueError, match=r"003\.dcm is no DICOM image"):
         read_image(tmp_path / "cut")
     (tmp_path / "cut" / "003.dcm").unlink()
     with pytest.raises(ValueError, match="holds no DICOM file"):

@@ -324,7 +324,6 @@ def test_patients_are_named_in_all_entries_or_in_none(tmp_path):
         ("patient", "Patient", "unknown key 'Patient' .did you mean 'patient'"),
         ("patient", "patient_id", "did you mean 'patient'"),
         ("label", "labels", "did you mean 'label'"),
-        ("image", "img", "did you mean 'image'"),
         ("image", "scan", "has no 'image'"),
     ],
 )
