@@ -1,12 +1,12 @@
 """What a data set of several annotators is like, and what is wrong with it, before anything is trained on it."""
 
-from monai_flowssn.check.cases import Case, Entry, describe, entries, read
+from monai_flowssn.check.cases import CaseFacts, Entry, describe, entries, read
 from monai_flowssn.check.overlay import Options, suggest, write_overlay
 from monai_flowssn.check.picture import draw_outlines
 from monai_flowssn.check.summary import leaks, summary
 
 __all__ = [
-    "Case",
+    "CaseFacts",
     "Entry",
     "Options",
     "describe",

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from monai_flowssn.check.cases import LISTS, Case
+from monai_flowssn.check.cases import CaseFacts
+from monai_flowssn.data.entries import LISTS
 
 __all__ = ["leaks", "summary"]
 
 PERCENTILES = (0.5, 25, 50, 75, 99.5)
 
 
-def leaks(cases: Iterable[Case]) -> list[str]:
+def leaks(cases: Iterable[CaseFacts]) -> list[str]:
     """Say which patients, images and names are in two lists, or twice in one.
 
     Args:
@@ -38,7 +39,7 @@ def leaks(cases: Iterable[Case]) -> list[str]:
     return found + [f"{times} cases are named {name}" for name, times in names.items() if times > 1]
 
 
-def summary(cases: Sequence[Case]) -> str:
+def summary(cases: Sequence[CaseFacts]) -> str:
     """Return the lines that tell what the cases are like.
 
     Args:
@@ -47,8 +48,8 @@ def summary(cases: Sequence[Case]) -> str:
     return "\n".join(f"{name + ':':18} {about}" for name, about in _lines(cases))
 
 
-def _lines(cases: Sequence[Case]) -> Iterator[tuple[str, str]]:
-    for part in LISTS:
+def _lines(cases: Sequence[CaseFacts]) -> Iterator[tuple[str, str]]:
+    for part in LISTS.values():
         here = [case for case in cases if case.entry.part == part]
         if here:
             patients = len({case.entry.patient for case in here})
@@ -103,7 +104,7 @@ def _range(rows: Sequence[tuple[float, ...]]) -> str:
     return "; ".join(told)
 
 
-def _unknown(cases: Sequence[Case]) -> str:
+def _unknown(cases: Sequence[CaseFacts]) -> str:
     unknown = sum(set(case.spacing) == {1.0} for case in cases)
     return f" (1 where the file does not say it: {unknown} cases)" if unknown else ""
 

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
             shown.append(item)
     if cases:
         print(summary(cases))
-        faults += leaks(cases)
+        faults += leaks(cases) or refused(arguments.datalist)
     arguments.into.mkdir(parents=True, exist_ok=True)
     if shown:
         _picture(arguments.into / "my_data.png", _evenly(shown, 6))
@@ -61,6 +61,17 @@ def run(arguments: argparse.Namespace) -> None:
     if faults:
         print(f"\n{len(faults)} faults:", *faults, sep="\n  ")
         sys.exit(1)
+
+
+def refused(datalist: Path) -> list[str]:
+    """Return why training would refuse the lists, if it would."""
+    from monai_flowssn.data.entries import check_leaks, load_lists
+
+    try:
+        check_leaks(load_lists(datalist), datalist, dealt=False)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _evenly(all_of_them: list[Any], most: int) -> list[Any]:
