@@ -25,8 +25,11 @@ Array = np.ndarray | torch.Tensor
 
 def case_title(item: Mapping[Any, Any]) -> str:
     """Say which case it is, for the begin of an error."""
-    meta = getattr(item.get("image"), "meta", {})
-    return f"Case '{item.get('case', meta.get('filename_or_obj', 'without a name'))}'"
+    image = item.get("image")
+    source = (
+        image if isinstance(image, (str, Path)) else getattr(image, "meta", {}).get("filename_or_obj", "without a name")
+    )
+    return f"Case '{item.get('case', source)}'"
 
 
 def safe_name(text: str) -> str:

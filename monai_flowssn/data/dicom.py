@@ -17,6 +17,7 @@ __all__ = ["SUFFIXES", "SeriesReader"]
 
 SUFFIXES = (".dcm", ".dicom", ".ima", "")
 DERIVED = ("SEG", "RTSTRUCT", "RTDOSE", "PR", "SR")  # that are no images; of a SEG, ITK would stack the segments
+ROUNDED = 0.11  # mm: two positions in tenths
 SERIES, MODALITY, POSITION = "0020|000e", "0008|0060", "0020|0032"
 
 
@@ -97,7 +98,7 @@ def _in_order(slices: Sequence[_Slice], path: Path) -> list[_Slice]:
     _check_steps(slices, places @ normal, path)
     drift = places - np.outer(places @ normal, normal)  # in the plane
     worst = drift[np.linalg.norm(drift, axis=1).argmax()]
-    if np.linalg.norm(worst) > SHARE * min(np.linalg.norm(column), np.linalg.norm(row)):
+    if np.linalg.norm(worst) > _slack(min(np.linalg.norm(column), np.linalg.norm(row))):
         angle = np.degrees(np.arctan2(np.linalg.norm(drift[-1]), places[-1] @ normal))
         raise ValueError(
             f"{path}: slices are shifted in their plane, in all by {np.round(worst, 3).tolist()} mm, a gantry tilt of "
@@ -116,17 +117,22 @@ def _check_steps(slices: Sequence[_Slice], heights: np.ndarray, path: Path) -> N
             raise ValueError(
                 f"{pair} lie at the same place; a series has one slice at each: remove one, or part the phases."
             )
-        if abs(distance - step) > SHARE * step:
+        if abs(distance - step) > _slack(step):
             raise ValueError(
                 f"{pair} are {distance:.4g} mm apart, others {step:.4g} mm; the slices of a volume have even steps: add those "
                 "that are missing, or resample the series to NIfTI."
             )
     away = np.abs(heights - np.linspace(0, heights[-1], len(heights)))
-    if away.max() > SHARE * step:
+    if away.max() > _slack(step):
         raise ValueError(
             f"{path}: {slices[int(away.argmax())].file.name} is {away.max():.4g} mm from its place between the first and the "
             "last slice; the slices of a volume have even steps: resample the series to NIfTI."
         )
+
+
+def _slack(edge: float | np.floating) -> float:
+    """Return how far in mm a slice may be from its place along an edge of a voxel; some scanners write tenths of a mm."""
+    return float(max(SHARE * edge, min(ROUNDED, edge / 4)))
 
 
 def _check_one_series(slices: Sequence[_Slice], path: Path) -> None:

@@ -20,6 +20,7 @@ from monai_flowssn.metrics.matching import average_iou_from_iou, hm_iou_from_iou
 from monai_flowssn.metrics.soft import (
     check_soft,
     compute_ncc,
+    compute_nll,
     ece_of_mean,
     log_likelihoods,
     mean_probability,
@@ -162,9 +163,10 @@ class Comparison:
         fused = self.mean if fusion == "mean" else self.vote
         return fused_dice(fused.argmax(1), self.raters, **options)
 
-    def _nll(self, *, eps: float = 1e-6) -> Tensor:
-        log_p = self.log_likelihoods if eps == 1e-6 else log_likelihoods(self.soft, self.raters, eps)
-        return nll_from_likelihoods(log_p, self.table.annotated, self.table.weights)
+    def _nll(self, **options: Any) -> Tensor:
+        if options:  # another eps
+            return compute_nll(self.soft, self.raters, weights=self.weights, **options)
+        return nll_from_likelihoods(self.log_likelihoods, self.table.annotated, self.table.weights)
 
     def _ece(self, **options: Any) -> Tensor:
         return ece_of_mean(self.mean_probability, self.raters, include_background=self.include_background, **options)
@@ -174,10 +176,9 @@ class Comparison:
             self.table, self.draws, self.raters, num_classes=self.num_classes, **options
         )
 
-    def _surface(self, *, draws: int | None = None, **options: Any) -> Tensor:
-        part = self if draws is None else self.first(min(draws, self.draws.shape[1]))
-        options = {"spacing": self.spacing, "weights": part.weights, **options}
-        return compute_surface(part.draws, self.raters, num_classes=self.num_classes, **options)
+    def _surface(self, **options: Any) -> Tensor:
+        options = {"spacing": self.spacing, "weights": self.weights, **options}
+        return compute_surface(self.draws, self.raters, num_classes=self.num_classes, **options)
 
 
 METRICS: dict[str, Callable[..., Tensor]] = {

@@ -50,7 +50,8 @@ class VectorLadder(nn.Module):
     as in the Joint Probabilistic U-Net (Zhang et al. 2022, doi 10.1145/3503161.3548115). :math:`z_1` is of the finest level. The
     encoder, a dense block a level with average pooling in between, sees the input alone. The mean and the log standard deviation
     of a level are the average over all positions of what two units make of the features of the next coarser level with its vector
-    tiled over them; those of the coarsest, of its own features.
+    tiled over them; those of the coarsest, of its own features, refined. The public code pools these to 8x8 first, which is the
+    size that they have in its images of 128x128.
 
     Args:
         spatial_dims: 2 or 3.

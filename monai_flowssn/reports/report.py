@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
+
+from monai_flowssn.metrics.existence import existence_curve
 from monai_flowssn.options import check_option
 from monai_flowssn.reports.grid import Grid, interval, number, render
 from monai_flowssn.reports.names import family, parse
@@ -33,6 +37,8 @@ def report(runs: Sequence[Run], *, published: str | None = None, form: str = "ma
         grids.append(_differences(runs, alike))
     if alike:
         grids.append(_ranks([runs[0], *alike]))
+    if curves := [row for run in runs for row in _existence_rows(run)]:
+        grids.append(_existence(curves))
     if checks := [row for run in runs for row in _estimator_rows(run)]:
         grids.append(_estimator(checks))
     if published is not None:
@@ -108,6 +114,22 @@ def _level(run: Run, best: Run, name: str) -> str:
         return ""
     difference = run.minus(best, name)
     return "" if difference.low > 0 or difference.high < 0 else "~"
+
+
+def _existence_rows(run: Run) -> list[list[str]]:
+    """The calibration curve of existence, of the largest number of draws: bins of the share of draws that mark anything."""
+    name = _ours(run, "existence_draws")
+    raters = "" if name is None else name.replace("existence_draws", "existence_raters")
+    if name is None or raters not in run.metrics:
+        return []
+    shares = (torch.from_numpy(np.concatenate(run.values(column))).float() for column in (name, raters))
+    curve = zip(*existence_curve(*shares, num_bins=5), strict=True)
+    return [[run.name, number(float(a)), number(float(b)), str(int(cases))] for a, b, cases in curve if cases]
+
+
+def _existence(rows: list[list[str]]) -> Grid:
+    note = "Cases in five bins of the share of their draws that mark anything; calibrated where the raters' share is the same."
+    return Grid("Whether there is a lesion", ["run", "share of draws", "share of raters", "cases"], rows, (note,))
 
 
 def _estimator_rows(run: Run) -> list[list[str]]:

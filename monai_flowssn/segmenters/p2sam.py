@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from monai_flowssn.annotations import pick_rater, rater_weights
+from monai_flowssn.annotations import MISSING, pick_rater, rater_weights
 from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot, repeat_rows
 from monai_flowssn.segmenters.mose import transport_plan
 from monai_flowssn.segmenters.prob_unet import diagonal_gaussian
@@ -111,7 +111,7 @@ class P2SAM(StochasticSegmenter):
             return masks
         marked = masks.flatten(2).amax(dim=2) > 0  # (B, R)
         left_out = (marked.any(dim=1, keepdim=True) & ~marked)[(...,) + (None,) * (masks.ndim - 2)]
-        return masks.masked_fill(left_out, -1)
+        return masks.masked_fill(left_out, MISSING)
 
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
         return (torch.randn(len(image), n, self.latent_dim, device=image.device),)

@@ -66,6 +66,12 @@ def test_uneven_steps_that_add_up_are_named(tmp_path):
         read_image(tmp_path)
 
 
+def test_positions_in_tenths_of_a_millimetre_are_even(tmp_path):
+    for z in range(20):
+        write_slice(tmp_path / f"{z:03d}.dcm", BOX[0], position=np.round((0.05, 0, 0.625 * z), 1))
+    assert read_image(tmp_path).pixdim.numpy() == pytest.approx([0.7, 0.7, 0.625], rel=0.02)
+
+
 def test_a_gantry_tilt_is_refused(tmp_path):
     angle = np.radians(20)
     write_series(tmp_path, BOX, orientation=(1, 0, 0, 0, np.cos(angle), np.sin(angle)))

@@ -5,10 +5,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from dicom_files import write_slice
 from PIL import Image
 
 from monai_flowssn.data.geometry import element_size, whole_affine
 from monai_flowssn.data.reading import load_case, read_image, read_mask
+from monai_flowssn.transforms.summary import pixel_size
 
 MASK = np.random.default_rng(0).integers(0, 2, (7, 5, 4), dtype=np.uint8)  # (x, y, z)
 TURN = np.array([[0.8, -0.6, 0, 5], [0.6, 0.8, 0, 7], [0, 0, 1, 9], [0, 0, 0, 1]]) @ np.diag([0.7, 0.7, 2, 1])
@@ -148,6 +150,26 @@ def test_a_header_that_says_two_sizes_is_refused(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"contradicts itself: pixels of \[1.0, 1.0, 1.0\] mm, and the affine \[\[0.7"):
         read_image(path)
+
+
+def test_a_picture_has_pixels_and_a_plane_of_a_scan_square_millimetres(tmp_path):
+    plane = np.ones((4, 6), np.uint8)  # (y, x)
+    for suffix in ("png", "tif", "jpg", "bmp"):
+        Image.fromarray(plane).save(
+            tmp_path / f"p.{suffix}", dpi=(72, 72)
+        )  # of a printer, and no size of anything scanned
+        assert pixel_size(read_image(tmp_path / f"p.{suffix}")) == (1.0, "pixels")
+    np.save(tmp_path / "p.npy", plane.T)
+    assert pixel_size(read_image(tmp_path / "p.npy")) == (1.0, "pixels")
+    image = itk.image_from_array(plane)
+    image.SetSpacing([1.2, 1.2])
+    for suffix in ("nrrd", "mha", "nii"):
+        itk.imwrite(image, str(tmp_path / f"s.{suffix}"))
+        assert pixel_size(read_image(tmp_path / f"s.{suffix}")) == (pytest.approx(1.44), "mm^2")
+    write_slice(tmp_path / "s.dcm", plane.astype(np.int16), position=(0, 0, 9), spacing=(1.2, 1.2))
+    assert pixel_size(read_image(tmp_path / "s.dcm")) == (pytest.approx(1.44), "mm^2")
+    nifti(tmp_path / "thick.nii.gz", plane.T, np.diag([1.2, 1.2, 3, 1]))
+    assert pixel_size(read_image(tmp_path / "thick.nii.gz")) == (pytest.approx(1.44), "mm^2")
 
 
 def test_a_plane_has_a_third_axis_of_length_one():

@@ -148,8 +148,11 @@ def test_processes_add_up_parts_and_join_values(cases, monkeypatch):
         here(pred[:1], raters[:1])
         there(pred[1:], raters[1:])
         elsewhere = there.get_buffer()
-        monkeypatch.setattr(
-            monai_metric, "evenly_divisible_all_gather", lambda data, concat, other=elsewhere: torch.cat([data, other])
-        )
-        torch.testing.assert_close(here.aggregate(), whole.aggregate())
+
+        def gather(data, concat, elsewhere=elsewhere):
+            return torch.cat([data, elsewhere])
+
+        monkeypatch.setattr(monai_metric, "evenly_divisible_all_gather", gather)
+        value = here.aggregate()
         monkeypatch.undo()
+        torch.testing.assert_close(value, whole.aggregate())

@@ -113,6 +113,16 @@ def test_what_of_a_gain_is_the_estimators(tmp_path):
     assert cells(text, "What of a gain")["a"] == ["16 → 100", expected, expected, "0.600"]
 
 
+def test_existence_has_its_calibration_curve(tmp_path):
+    values = {
+        "test_existence_draws_n4": [0.0, 0.0, 0.0, 0.5, 1.0, 1.0],
+        "test_existence_raters_n4": [0.0, 0.0, 0.3, 0.5, 1.0, 0.5],
+    }
+    text = report(read_runs([f"a={write(tmp_path / 'a.csv', values)}"]))
+    rows = [line for line in text.split("## Whether")[1].splitlines() if line.startswith("| a")]
+    assert rows == ["| a | 0.000 | 0.100 | 3 |", "| a | 0.500 | 0.500 | 1 |", "| a | 1.000 | 0.750 | 2 |"]
+
+
 def test_published_rows_stand_beside(tmp_path):
     path = write(tmp_path / "a.csv", {"test_ged_v_n16": column(1), "test_hm_iou_duplicate_n50": column(2)})
     text = report(read_runs([f"a={path}"]), published="lidc")

