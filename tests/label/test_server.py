@@ -233,7 +233,13 @@ def check_wrong_requests(server: Server) -> None:
         {"output": None},
         {"model_filename": "other.pt"},
     ]
-    wrong += [{"device": "tpu"}, {"device": 3}, {"result_extension": ".exe"}, {"foreground": [[1, 2, 0]]}]
+    wrong += [
+        {"device": "tpu"},
+        {"device": 3},
+        {"result_extension": ".exe"},
+        {"foreground": [[1, 2, 0]]},
+        {"foreground": 3},
+    ]
     for params in wrong:
         refused = server.infer("picture0", "json", **params)
         assert refused.status_code == 400, (params, refused.text)
