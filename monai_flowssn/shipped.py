@@ -18,21 +18,20 @@ from monai_flowssn.segmenters import StochasticSegmenter
 __all__ = ["embedded_score", "load_shipped"]
 
 
-def load_shipped(bundle: str | Path) -> StochasticSegmenter:
+def load_shipped(bundle: str | Path, weights: str | Path | None = None) -> StochasticSegmenter:
     """Return the trained model of a bundle, ready to draw: ``model.sample(image, n)``.
 
     Args:
         bundle: name such as ``"ssn"``, or folder, of one of ours or of one that `monai-flowssn package` wrote.
+        weights: others than its own, of the same network.
 
     Raises:
         ValueError: if there is no such bundle, or it has no weights.
     """
     folder = bundle_folder(str(bundle))
-    weights = folder / "models" / "model.pt"
+    weights = Path(weights or folder / "models" / "model.pt")
     if not weights.is_file():
-        raise ValueError(
-            f"{folder} has no models/model.pt; train it, or choose a bundle with weights (monai-flowssn list)."
-        )
+        raise ValueError(f"{weights} does not exist; train it, or choose a bundle with weights (monai-flowssn list).")
     config = ConfigParser()
     config.read_config(str(folder / "configs" / "inference.yaml"))
     model: StochasticSegmenter = config.get_parsed_content("network_def")

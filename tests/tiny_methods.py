@@ -28,6 +28,7 @@ from monai_flowssn.segmenters import (
     DeterministicUNet,
     DualFlowSSN,
     FlowMatching,
+    InformedAutoregressiveFlowSSN,
     InformedFlowSSN,
     JointProbabilisticUNet,
     MixtureOfStochasticExperts,
@@ -64,6 +65,11 @@ def strips(d, k, outputs, **options):
 def autoregressive(d, c, k, kind="affine", nets=1, **options):
     flows = [strips(d, k, k if kind == "volume_preserving" else 2 * k) for _ in range(nets)]
     return AutoregressiveFlowSSN(unet(d, c, k), flows, num_classes=k, kind=kind, train_draws=3, **options)
+
+
+def informed_autoregressive(d, c, k, rank=2, **options):
+    flow, base = strips(d, k, 2 * k, context_channels=k + 1), unet(d, c, k * (1 + rank) + 1)
+    return InformedAutoregressiveFlowSSN(base, flow, num_classes=k, rank=rank, train_draws=3, **options)
 
 
 def dual(d, c, k):
@@ -139,6 +145,8 @@ METHODS = {
     "autoregressive fixed prior": lambda d, c, k: AutoregressiveFlowSSN(
         None, strips(d, k, 2 * k, context_channels=c), num_classes=k, train_draws=3
     ),
+    "autoregressive informed": informed_autoregressive,
+    "autoregressive informed, no factors": lambda d, c, k: informed_autoregressive(d, c, k, rank=0, entropy_weight=0.1),
     "autoregressive MADE": lambda d, c, k: AutoregressiveFlowSSN(
         unet(d, c, k), MaskedLinear(SIZES[d], k, 2 * k), num_classes=k, train_draws=3
     ),

@@ -144,7 +144,7 @@ PRESETS: dict[str, Preset] = {
         draws=(16,),
         choices=(_ged("v", "drop"),),
         notes="Classes empty in both maps are left out. Where no class is left for a pair with a draw, which Cityscapes does "
-        "not have, the code gives NaN; here the pair is left out, as the paper says.",
+        "not have, the code gives NaN; here the pair is left out.",
     ),
     "nf_punet_excl": Preset(
         "NF-PUNet, Valiuddin et al. 2021, arXiv 2108.02155, empty pairs excluded",

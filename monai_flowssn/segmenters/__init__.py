@@ -7,6 +7,7 @@ from monai_flowssn.segmenters.cimd import AmbiguousDiffusion
 from monai_flowssn.segmenters.continuous import ContinuousFlowSSN
 from monai_flowssn.segmenters.flow_matching import FlowMatching
 from monai_flowssn.segmenters.informed import InformedFlowSSN
+from monai_flowssn.segmenters.informed_autoregressive import InformedAutoregressiveFlowSSN
 from monai_flowssn.segmenters.joint_prob_unet import JointProbabilisticUNet
 from monai_flowssn.segmenters.monte_carlo import MonteCarloSegmenter
 from monai_flowssn.segmenters.mose import MixtureOfStochasticExperts
@@ -26,6 +27,7 @@ __all__ = [
     "DeterministicUNet",
     "DualFlowSSN",
     "FlowMatching",
+    "InformedAutoregressiveFlowSSN",
     "InformedFlowSSN",
     "JointProbabilisticUNet",
     "MixtureOfStochasticExperts",
