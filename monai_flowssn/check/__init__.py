@@ -3,13 +3,14 @@
 from monai_flowssn.check.cases import CaseFacts, Entry, describe, entries, read
 from monai_flowssn.check.overlay import Options, suggest, write_overlay
 from monai_flowssn.check.picture import draw_outlines
-from monai_flowssn.check.summary import leaks, summary
+from monai_flowssn.check.summary import differences, leaks, summary
 
 __all__ = [
     "CaseFacts",
     "Entry",
     "Options",
     "describe",
+    "differences",
     "draw_outlines",
     "entries",
     "leaks",

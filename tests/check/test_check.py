@@ -171,3 +171,17 @@ def test_what_training_refuses_is_a_fault(pictures: Path, capsys: pytest.Capture
     with pytest.raises(SystemExit):
         main(["check", str(pictures), "--into", str(pictures.parent)])
     assert "a0.png stands in case 'a' of training and again" in capsys.readouterr().out
+
+
+def test_what_differs_between_cases_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (40, 40, 3))
+    empty = save(tmp_path / "mask.png", square(0, 0))
+    other = save(tmp_path / "other.png", square(0, 0))
+    pair = [{"image": save(tmp_path / "grey.png", colours[..., 0]), "label": empty}]
+    pair += [{"image": save(tmp_path / "colour.png", colours), "label": other}]
+    write(tmp_path, {"training": pair})
+    with pytest.raises(SystemExit):
+        main(["check", str(tmp_path / "datalist.json"), "--into", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert "images have 1 (1 cases), 3 (1 cases) channels; all need as many" in told
+    assert "the masks hold [0]; a class and a background are needed" in told
