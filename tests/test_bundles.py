@@ -13,7 +13,7 @@ import nibabel
 import pytest
 import torch
 from ignite.engine import Events
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from tiny_scales import NETWORKS, tiny_scale
 
 from monai_flowssn.cli import main
@@ -243,7 +243,9 @@ def test_p2sam_takes_the_weights_of_a_sam_file(tmp_path: Path) -> None:
     sam = pytest.importorskip("segment_anything").build_sam_vit_b()
     torch.save(sam.state_dict(), tmp_path / "sam.pth")
     config = ConfigParser()
-    config.read_config([ROOT / "bundles" / "p2sam_segmentation" / "configs" / "train.yaml", METHODS / "p2sam" / "sam.yaml"])
+    config.read_config(
+        [ROOT / "bundles" / "p2sam_segmentation" / "configs" / "train.yaml", METHODS / "p2sam" / "sam.yaml"]
+    )
     config["sam_checkpoint"] = str(tmp_path / "sam.pth")
     network = config.get_parsed_content("network_def").eval()
     assert torch.equal(network.encoder.vit.neck[0].weight, sam.image_encoder.neck[0].weight)

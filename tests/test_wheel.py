@@ -15,6 +15,7 @@ from setuptools import find_packages
 from tiny_scales import tiny_scale
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCAL = ("__pycache__", "runs", "*.ckpt")  # what use leaves in a checkout
 
 
 def test_setup_cfg_lists_every_package() -> None:
@@ -31,7 +32,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel and unpack it as pip does."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    ignored = shutil.ignore_patterns("__pycache__", "runs", "models")
+    ignored = shutil.ignore_patterns(*LOCAL)
     for name in ("bundles", "configs", "monai_flowssn"):
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
@@ -53,12 +54,12 @@ def run(site: Path, folder: Path, *arguments: str) -> subprocess.CompletedProces
 
 def test_it_carries_bundles_and_configs(installed: Path) -> None:
     for name in ("bundles", "configs"):
-        shipped = {path.relative_to(ROOT / name) for path in (ROOT / name).rglob("*.yaml")}
-        carried = {
-            path.relative_to(installed / "monai_flowssn" / name)
-            for path in (installed / "monai_flowssn" / name).rglob("*.yaml")
-        }
-        assert carried == shipped
+        assert files(installed / "monai_flowssn" / name) == files(ROOT / name)
+
+
+def files(folder: Path) -> set[Path]:
+    found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {path for path in found if not any(path.match(f"{local}/*") or path.match(local) for local in LOCAL)}
 
 
 def test_a_bundle_of_it_trains_from_an_empty_folder(installed: Path, tiny_options: dict, tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
 """What a data set of several annotators is like, and what is wrong with it, before anything is trained on it."""
 
-from monai_flowssn.check.cases import Case, Entry, describe, entries, read
+from monai_flowssn.check.cases import CaseFacts, Entry, describe, entries, read
 from monai_flowssn.check.overlay import Options, suggest, write_overlay
 from monai_flowssn.check.picture import draw_outlines
-from monai_flowssn.check.summary import leaks, summary
+from monai_flowssn.check.summary import differences, leaks, summary
 
 __all__ = [
-    "Case",
+    "CaseFacts",
     "Entry",
     "Options",
     "describe",
+    "differences",
     "draw_outlines",
     "entries",
     "leaks",

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from monai_flowssn.data.entries import LISTS, case_of, load_lists, patient_of
+from monai_flowssn.data.reading import load_case
 from monai_flowssn.metrics import compute_hm_iou, pairwise_iou
-from monai_flowssn.transforms import LoadCased
 
-__all__ = ["Case", "Entry", "describe", "entries", "read"]
+__all__ = ["CaseFacts", "Entry", "describe", "entries", "read"]
 
-LISTS = ("training", "validation", "test")
 SAMPLE = 4096  # intensities of a case that percentiles are computed of
-FOREGROUND = 1
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Case:
+class CaseFacts:
     """What is told of a case.
 
     Args:
@@ -78,30 +75,22 @@ def entries(path: str | Path) -> list[Entry]:
     """List the entries of a datalist (:func:`monai_flowssn.data.datalist` says what stands in it).
 
     Raises:
-        ValueError: if the file is none.
+        ValueError: if the file is none, or an entry is not sound in itself.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable JSON file ({error}); give the datalist's own path.") from error
-    lists = content if isinstance(content, dict) else {"training": content}
-    found = [_entry(part, each, path.parent) for part in LISTS for each in lists.get(part) or []]
+    lists = load_lists(path)
+    found = [_entry(part, each, path) for part in LISTS.values() for each in lists.get(part, [])]
     if not found:
-        raise ValueError(f"{path} has no entries in its lists {', '.join(LISTS)}; see docs for what a datalist is.")
+        raise ValueError(f"{path} has no entries; list some under {', '.join(LISTS.values())}.")
     return found
 
 
-def _entry(part: str, entry: Mapping[str, Any], folder: Path) -> Entry:
-    if not isinstance(entry, Mapping) or not entry.get("image"):
-        raise ValueError(f"an entry of the list {part} has no image: {entry}")
-    image = entry["image"]
-    whole = [str(folder / each) for each in image] if isinstance(image, list) else str(folder / image)
-    label = entry.get("label") or []
+def _entry(part: str, entry: Mapping[str, Any], path: Path) -> Entry:
+    image, label = entry["image"], entry.get("label") or []
+    whole = [str(path.parent / each) for each in image] if isinstance(image, list) else str(path.parent / image)
     labels = [label] if isinstance(label, str) else label
-    case = str(entry.get("case") or (image[0] if isinstance(image, list) else image))
-    masks = tuple(str(folder / each) if each else None for each in labels)
-    return Entry(part, case, str(entry.get("patient", case)), whole, masks)
+    masks = tuple(str(path.parent / each) if each else None for each in labels)
+    return Entry(part, case_of(entry, path), patient_of(entry, path), whole, masks)
 
 
 def read(entry: Entry) -> dict[Any, Any]:
@@ -111,15 +100,10 @@ def read(entry: Entry) -> dict[Any, Any]:
         ValueError: if a file does not load, or a mask does not lie on its image.
     """
     item: dict[Any, Any] = {"image": entry.image, "case": entry.case}
-    return _reader()({**item, "label": list(entry.labels)} if any(entry.labels) else item)
+    return load_case({**item, "label": list(entry.labels)} if any(entry.labels) else item)
 
 
-@lru_cache(maxsize=1)
-def _reader() -> LoadCased:  # readers tell what decoders they lack, once each
-    return LoadCased()
-
-
-def describe(entry: Entry, item: Mapping[Any, Any]) -> Case:
+def describe(entry: Entry, item: Mapping[Any, Any]) -> CaseFacts:
     """Return what is told of a case.
 
     Args:
@@ -145,7 +129,7 @@ def describe(entry: Entry, item: Mapping[Any, Any]) -> Case:
     if about["low"] == about["high"]:
         faults.append(f"all of the image is {about['low']:g}")
     if "label" not in item:
-        return Case(**about, empty=(None,) * len(entry.labels), faults=tuple(faults))
+        return CaseFacts(**about, empty=(None,) * len(entry.labels), faults=tuple(faults))
     label = torch.as_tensor(np.asarray(item["label"]))  # (R, *S)
     there = [path is not None for path in entry.labels]
     drawn = label[torch.tensor(there)]
@@ -155,7 +139,7 @@ def describe(entry: Entry, item: Mapping[Any, Any]) -> Case:
     background = 0 if 0 in values else min(values)
     foreground = (drawn != background).to(torch.uint8)
     marked = iter(foreground.flatten(1).any(1).tolist())
-    return Case(
+    return CaseFacts(
         **about,
         values=Counter(values),
         empty=tuple(not next(marked) if each else None for each in there),
@@ -173,7 +157,11 @@ def _mean_iou(masks: Tensor) -> float:
 
 
 def _halves_hm_iou(masks: Tensor) -> float:
-    """Hungarian-matched IoU (Kohl et al. 2019) of R // 2 of the masks (R, *S) with as many others, mean over all choices."""
+    """Hungarian-matched IoU (Kohl et al. 2019) of R // 2 of the masks (R, *S) with as many others, mean over all choices.
+
+    Of more than eight masks the first eight, because the choices grow fast.
+    """
+    masks = masks[:8]
     half, raters = len(masks) // 2, range(len(masks))
     if not half:
         return float("nan")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_flowssn.check.cases import Case
+from monai_flowssn.check.cases import CaseFacts
 
 __all__ = ["Options", "suggest", "write_overlay"]
 
@@ -35,7 +35,7 @@ class Options:
     crops: str
 
 
-def suggest(cases: Sequence[Case]) -> Options:
+def suggest(cases: Sequence[CaseFacts]) -> Options:
     """Return the options that fit most cases.
 
     Windows (``crops: anywhere``) hold half as much again as the marked region of 19 in 20 cases; where that is most of the
@@ -76,7 +76,7 @@ def _fit(wanted: float, dims: int) -> int:
     return min(max(step, math.ceil(wanted / step) * step), LARGEST[dims])
 
 
-def _intensities(cases: Sequence[Case]) -> list[float]:
+def _intensities(cases: Sequence[CaseFacts]) -> list[float]:
     if min(case.low for case in cases) >= 0 and 1 < max(case.high for case in cases) <= 255:
         return [0, 255]
     pooled = np.concatenate([case.intensities for case in cases])

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from monai_flowssn.check.cases import LISTS, Case
+from monai_flowssn.check.cases import CaseFacts
+from monai_flowssn.data.entries import LISTS
 
-__all__ = ["leaks", "summary"]
+__all__ = ["differences", "leaks", "summary"]
 
+SHOWN = 12  # values of the masks
 PERCENTILES = (0.5, 25, 50, 75, 99.5)
 
 
-def leaks(cases: Iterable[Case]) -> list[str]:
+def leaks(cases: Iterable[CaseFacts]) -> list[str]:
     """Say which patients, images and names are in two lists, or twice in one.
 
     Args:
@@ -38,7 +40,24 @@ def leaks(cases: Iterable[Case]) -> list[str]:
     return found + [f"{times} cases are named {name}" for name, times in names.items() if times > 1]
 
 
-def summary(cases: Sequence[Case]) -> str:
+def differences(cases: Sequence[CaseFacts]) -> list[str]:
+    """Say in what cases differ that one network must find the same in all.
+
+    Args:
+        cases: of all lists.
+    """
+    counts = {
+        "channels": Counter(case.channels for case in cases),
+        "spatial axes": Counter(len(case.size) for case in cases),
+    }
+    return [
+        f"images have {_counted(each.elements())} {name}; all need as many"
+        for name, each in counts.items()
+        if len(each) > 1
+    ]
+
+
+def summary(cases: Sequence[CaseFacts]) -> str:
     """Return the lines that tell what the cases are like.
 
     Args:
@@ -47,8 +66,8 @@ def summary(cases: Sequence[Case]) -> str:
     return "\n".join(f"{name + ':':18} {about}" for name, about in _lines(cases))
 
 
-def _lines(cases: Sequence[Case]) -> Iterator[tuple[str, str]]:
-    for part in LISTS:
+def _lines(cases: Sequence[CaseFacts]) -> Iterator[tuple[str, str]]:
+    for part in LISTS.values():
         here = [case for case in cases if case.entry.part == part]
         if here:
             patients = len({case.entry.patient for case in here})
@@ -71,9 +90,11 @@ def _lines(cases: Sequence[Case]) -> Iterator[tuple[str, str]]:
     yield "raters of a case", _counted(sum(each is not None for each in case.empty) for case in cases)
     totals = sum((case.values for case in marked), Counter())
     among = sum(totals.values())
-    for k, value in enumerate(sorted(totals)):
+    for k, value in enumerate(sorted(totals)[:SHOWN]):
         share = f"{totals[value] / among:.2%} of the pixels"
         yield f"value {value:g}", f"class {k}{' (background)' if k == 0 else ''}, {share}"
+    if len(totals) > SHOWN:
+        yield "and more", f"{len(totals)} values in all; a lossy format (JPEG) makes many of few"
     for rater in range(max(len(case.empty) for case in marked)):
         column = [case.empty[rater] for case in marked if len(case.empty) > rater]
         drawn = [empty for empty in column if empty is not None]
@@ -103,7 +124,7 @@ def _range(rows: Sequence[tuple[float, ...]]) -> str:
     return "; ".join(told)
 
 
-def _unknown(cases: Sequence[Case]) -> str:
+def _unknown(cases: Sequence[CaseFacts]) -> str:
     unknown = sum(set(case.spacing) == {1.0} for case in cases)
     return f" (1 where the file does not say it: {unknown} cases)" if unknown else ""
 

@@ -28,8 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Read, tell, write."""
     from tqdm import tqdm
 
-    from monai_flowssn.check import describe, entries, leaks, read, suggest, summary, write_overlay
-    from monai_flowssn.cli.shipped import folder
+    from monai_flowssn.check import describe, differences, entries, leaks, read, summary
 
     listed = entries(arguments.datalist)
     candidates = _evenly([entry for entry in listed if any(entry.labels)], KEPT)
@@ -47,23 +46,42 @@ def run(arguments: argparse.Namespace) -> None:
             shown.append(item)
     if cases:
         print(summary(cases))
-        faults += leaks(cases)
+        faults += differences(cases) + (leaks(cases) or refused(arguments.datalist))
     arguments.into.mkdir(parents=True, exist_ok=True)
     if shown:
         _picture(arguments.into / "my_data.png", _evenly(shown, 6))
     if any(case.values for case in cases):
-        overlay = arguments.into / "my_data.yaml"
-        template = folder("configs") / "data" / "datalist.yaml"
-        write_overlay(overlay, suggest(cases), datalist=arguments.datalist, template=template)
-        print(f"\nlook at {arguments.into / 'my_data.png'} and {overlay}, then: monai-flowssn train ssn {overlay}")
+        try:
+            _overlay(arguments.into / "my_data.yaml", cases, arguments.datalist)
+        except ValueError as error:
+            faults.append(str(error))
     if faults:
         print(f"\n{len(faults)} faults:", *faults, sep="\n  ")
         sys.exit(1)
 
 
+def refused(datalist: Path) -> list[str]:
+    """Return why training would refuse the lists, if it would."""
+    from monai_flowssn.data.entries import check_leaks, load_lists
+
+    try:
+        check_leaks(load_lists(datalist), datalist, dealt=False)
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
 def _evenly(all_of_them: list[Any], most: int) -> list[Any]:
     count = min(most, len(all_of_them))
     return [all_of_them[i * len(all_of_them) // count] for i in range(count)]
+
+
+def _overlay(path: Path, cases: list[Any], datalist: Path) -> None:
+    from monai_flowssn.check import suggest, write_overlay
+    from monai_flowssn.cli.shipped import folder
+
+    write_overlay(path, suggest(cases), datalist=datalist, template=folder("configs") / "data" / "datalist.yaml")
+    print(f"\nlook at {path.with_suffix('.png')} and {path}, then: monai-flowssn train ssn {path}")
 
 
 def _picture(path: Path, items: list[dict[Any, Any]]) -> None:

@@ -14,6 +14,7 @@ from monailabel.transform.writer import Writer
 from monailabel.utils.others.generic import device_list, device_map, name_to_device, remove_file
 
 from monai_flowssn.label.requests import check_option, refuse_config, refuse_path
+from monai_flowssn.transforms import LocatePointd
 from monai_flowssn.workflows import on_device, precision
 
 EXTENSIONS = [".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha", ".png", ".tif"]
@@ -75,6 +76,23 @@ class DrawInferTask(BundleInferTask):
         path, _ = task.writer({**data, task.output_label_key: MetaTensor(torch.zeros(*size, dtype=torch.uint8))})
         remove_file(path)
 
+    def pre_transforms(self, data: dict[str, Any] | None = None) -> Any:
+        """Return the bundle's, and give a model that takes a point the one that the client clicked: ``foreground``, [[x, y, z]].
+
+        Raises:
+            ValueError: if this model takes none, or the client clicked several.
+        """
+        transforms = super().pre_transforms(data)
+        clicked = {kind: data[kind] for kind in ("foreground", "background") if data and data.get(kind)}
+        if clicked and data is not None:
+            if not any(isinstance(each, LocatePointd) for each in transforms):
+                raise ValueError("this model draws from the image alone; send no foreground or background points.")
+            points = clicked.get("foreground")
+            if len(clicked) > 1 or not isinstance(points, list) or len(points) != 1:
+                raise ValueError(f"got {clicked}; this model takes one point: foreground: [[x, y, z]].")
+            data["point"] = points[0]
+        return transforms
+
     def _get_network(self, device: Any, data: dict[str, Any] | None) -> Any:
         # as in the bundle's own workflows: MONAI Label builds `network_def`, which `network` puts into the fast layout
         return on_device(super()._get_network(device, data), device)
@@ -88,19 +106,9 @@ class DrawInferTask(BundleInferTask):
                 f"{data['draws']} draws of {'x'.join(map(str, size))} are {drawn:.3g} voxels, and {self.max_voxels:.3g} are the "
                 f"limit; ask for at most {self.max_voxels // math.prod(size)} draws."
             )
-        self.told(data)
         cuda = precision(device, self.bundle_config.get("evaluator::amp"))
         with torch.autocast("cuda", enabled=cuda["amp"], **cuda["amp_kwargs"]):
             return super().run_inferer(data, convert_to_batch, device)
-
-    def told(self, data: dict[str, Any]) -> None:
-        """Give the model the points that the client clicked, ``foreground: [[x, y, z], ...]``; here for models that take them.
-
-        Raises:
-            ValueError: if there are some, because no model takes any yet.
-        """
-        if data.get("foreground") or data.get("background"):
-            raise ValueError("this model draws from the image alone; send no foreground or background points.")
 
     def models(self) -> list[str]:
         """Return the names of the models, those that trainings have left since the server was started too."""

@@ -130,16 +130,21 @@ def test_every_fault_is_told_in_one_run(pictures: Path, capsys: pytest.CaptureFi
     folder = pictures.parent
     lists = json.loads(pictures.read_text())
     first = lists["training"][0]
-    moved = {"image": first["image"], "label": [save(folder / "small.png", square(1, 5)[:30]), None], "case": "small"}
-    flat = {"image": save(folder / "flat.png", square(0, 40, 7)), "label": [None, None], "case": "flat"}
-    missing = {"image": "nowhere.png", "label": ["a0.png"], "case": "missing"}
+    moved = {
+        "image": first["image"],
+        "label": [save(folder / "small.png", square(1, 5)[:30]), None],
+        "case": "small",
+        "patient": "c",
+    }
+    flat = {"image": save(folder / "flat.png", square(0, 40, 7)), "label": [None, None], "case": "flat", "patient": "d"}
+    missing = {"image": "nowhere.png", "label": ["a0.png"], "case": "missing", "patient": "e"}
     write(folder, {**lists, "test": [{**first, "case": "again"}, moved, flat, missing]})
     with pytest.raises(SystemExit):
         main(["check", str(pictures), "--into", str(folder)])
     told = capsys.readouterr().out
     for fault in (
         "patient a is in the lists test and training",
-        "one image 2 times: a.png (training), again (test)",
+        "one image 2 times: a (training), again (test)",
         "flat: all of the image is 7",
         "nowhere.png",
         "small.png has size",
@@ -155,5 +160,28 @@ def test_what_is_no_datalist(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no entries"):
         entries(tmp_path / "datalist.json")
     write(tmp_path, {"training": [{"label": "a.png"}]})
-    with pytest.raises(ValueError, match="has no image"):
+    with pytest.raises(ValueError, match="has no 'image'"):
         entries(tmp_path / "datalist.json")
+
+
+def test_what_training_refuses_is_a_fault(pictures: Path, capsys: pytest.CaptureFixture) -> None:
+    lists = json.loads(pictures.read_text())
+    lists["training"][0]["label"][1] = lists["training"][0]["label"][0]
+    write(pictures.parent, lists)
+    with pytest.raises(SystemExit):
+        main(["check", str(pictures), "--into", str(pictures.parent)])
+    assert "a0.png stands in case 'a' of training and again" in capsys.readouterr().out
+
+
+def test_what_differs_between_cases_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (40, 40, 3))
+    empty = save(tmp_path / "mask.png", square(0, 0))
+    other = save(tmp_path / "other.png", square(0, 0))
+    pair = [{"image": save(tmp_path / "grey.png", colours[..., 0]), "label": empty}]
+    pair += [{"image": save(tmp_path / "colour.png", colours), "label": other}]
+    write(tmp_path, {"training": pair})
+    with pytest.raises(SystemExit):
+        main(["check", str(tmp_path / "datalist.json"), "--into", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert "images have 1 (1 cases), 3 (1 cases) channels; all need as many" in told
+    assert "the masks hold [0]; a class and a background are needed" in told
