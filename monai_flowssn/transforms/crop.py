@@ -37,7 +37,7 @@ class CropOnRatersd(MapTransform, InvertibleTransform):
         """Return the item with all keys cropped to (C, *spatial_size)."""
         item = dict(data)
         size = tuple(item[next(self.key_iterator(item))].shape[1:])
-        window = self.window(item, size)
+        window = _whole_axes(self.spatial_size, size)
         width = _lacking(window, size)
         for key in self.key_iterator(item):
             item[key] = self.pad(item[key], to_pad=[(0, 0), *width])  # type: ignore[arg-type]  # MONAI's hint is that of one axis
@@ -46,10 +46,6 @@ class CropOnRatersd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(item):
             item[key] = self.crop(item[key], slices)
         return item
-
-    def window(self, item: Mapping[Hashable, Any], size: Sequence[int]) -> tuple[int, ...]:
-        """Return the size of the window in an image of a size."""
-        return _whole_axes(self.spatial_size, size)
 
     def first_corner(self, item: Mapping[Hashable, Any], like: Any, window: Sequence[int]) -> list[int]:
         """Return where the window begins in the padded image ``like`` (C, *S)."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, InvertibleTransform, Transform
 
 from monai_flowssn.files import label_maps
+from monai_flowssn.transforms.point import seen_window
 
 __all__ = ["InvertDrawsd", "InvertMapsd"]
 
@@ -53,10 +55,8 @@ class InvertMapsd(Transform):
         # the image last: the others need its history
         maps = ["mean", "majority", "entropy", "expected_entropy", "mutual_information", "image"]
         nearest = [name == "majority" for name in maps]
-        self.steps: list[Transform] = []
-        if any(isinstance(each, InvertibleTransform) for each in transform.transforms):
-            inverse = Invertd(maps, transform, orig_keys="image", nearest_interp=nearest)
-            self.steps = [InvertDrawsd(transform), inverse]
+        inverse = Invertd(maps, transform, orig_keys="image", nearest_interp=nearest)
+        self.steps = [InvertDrawsd(transform), inverse]
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the case with its maps in the geometry of the file.
@@ -64,6 +64,10 @@ class InvertMapsd(Transform):
         Args:
             data: a case with the maps of :class:`~monai_flowssn.transforms.DrawsToMapsd`, and its image (C, *S).
         """
-        for step in self.steps:
-            data = step(data)
-        return dict(data)
+        item, image = dict(data), data["image"]
+        if "file_affine" in item:  # of a window around a point
+            item["window"] = seen_window(image, np.asarray(item["file_affine"]))
+        if image.applied_operations:
+            for step in self.steps:
+                item = step(item)
+        return item

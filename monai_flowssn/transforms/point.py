@@ -11,6 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Transform
+from monai.utils import TraceKeys
 
 from monai_flowssn.data.cases import case_title
 from monai_flowssn.data.geometry import whole_affine
@@ -75,12 +76,18 @@ class CropOnPointd(CropOnRatersd):
     def __init__(self, keys: KeysCollection, *, spatial_size: Sequence[int]) -> None:
         super().__init__(keys, spatial_size=spatial_size, label_key=None)
 
-    def window(self, item: Mapping[Hashable, Any], size: Sequence[int]) -> tuple[int, ...]:
-        return super().window(item, size) if "place" in item else tuple(size)
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the case with its window, or as it came."""
+        return super().__call__(data) if "place" in data else dict(data)
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Put the window back, where one was cut out."""
+        item = dict(data)
+        history = item[next(self.key_iterator(item))].applied_operations
+        cut = history and history[-1]["id"] in (id(self.crop), TraceKeys.NONE) and history[-1]["class"] == "Crop"
+        return super().inverse(item) if cut else item
 
     def first_corner(self, item: Mapping[Hashable, Any], like: MetaTensor, window: Sequence[int]) -> list[int]:
-        if "place" not in item:
-            return [0] * len(window)
         affine = whole_affine(like.affine)
         centre = np.linalg.solve(affine[:3, :3], item["place"] - affine[:3, 3])
         starts = (round(float(c)) - w // 2 for c, w in zip(centre, window))

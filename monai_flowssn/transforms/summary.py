@@ -142,6 +142,7 @@ def summarise(data: Mapping[str, Any], case: str) -> dict[str, Any]:
         "num_draws": len(draws),
         "num_classes": num_classes,
         "shape": list(majority.shape[1:]),
+        **({"window": data["window"]} if "window" in data else {}),
         "spacing": None if unit in ("pixels", "voxels") else _spacing(majority),
         "unit": unit,
         "classes": {

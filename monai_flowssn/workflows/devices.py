@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,16 +14,37 @@ from torch import nn
 __all__ = ["on_device", "own_device", "precision", "start_process"]
 
 
-def on_device(network: nn.Module, device: torch.device | str) -> nn.Module:
+def on_device(network: nn.Module, device: torch.device | str, weights: str | None = None) -> nn.Module:
     """Put a network on a device, in the memory layout that its convolutions are fastest in: channels last.
 
     Args:
         network: of 2-D or of 3-D convolutions.
         device: where to.
+        weights: file to load them from; None leaves them as they are.
+
+    Raises:
+        ValueError: if the file is missing, or of another network.
     """
+    if weights is not None:
+        _load(network, Path(weights))
     volumes = any(parameter.ndim == 5 for parameter in network.parameters())
     layout = torch.channels_last_3d if volumes else torch.channels_last
     return network.to(device, memory_format=layout)  # type: ignore[call-overload]  # of torch, which has it in the text alone
+
+
+def _load(network: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(
+            f"{path} does not exist; --init_model is a file of weights, such as the models/model.pt of a bundle."
+        )
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} does not fit this network; give the bundle, scale, channels and classes it was trained with "
+            f"({reason[:300]} ...)."
+        ) from error
 
 
 def precision(device: torch.device | str, amp: bool | None = None) -> dict[str, Any]:

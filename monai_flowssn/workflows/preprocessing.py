@@ -6,14 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monai.transforms import EnsureTyped, Resized, ScaleIntensityRanged, SelectItemsd, Transform
+from monai.transforms import (
+    EnsureTyped,
+    RandSpatialCropd,
+    Resized,
+    ScaleIntensityd,
+    ScaleIntensityRanged,
+    SelectItemsd,
+    Transform,
+)
 
 from monai_flowssn.options import check_option
 from monai_flowssn.transforms import (
     CheckCased,
+    CropOnPointd,
     CropOnRatersd,
     KeepRaterd,
     LoadCased,
+    LocatePointd,
     PadRatersd,
     RandCropOnRatersd,
 )
@@ -40,9 +50,13 @@ class Data:
         channels: of an image.
         num_classes: K, the background included.
         raters: the largest number of raters R of a case.
-        intensity_range: intensities that become -1 and 1; what lies beyond is clipped.
+        intensity_range: intensities that become -1 and 1; what lies beyond is clipped. None for the lowest and the highest of
+            each image.
         class_values: what the files of masks hold for class 0, 1, ..., such as [0, 255]; empty where they hold class ids.
         crops: one of those above.
+        jitter: for ``crops="centre"``, by how many pixels the centre of a window of training is off, at most, along each axis.
+        context: size of the image that the window around a point is cut out of, where ``intensity_range`` is None; by default
+            that of the window itself.
         geometry: transforms to one geometry for all images, such as ``Spacingd``; undone in what inference writes.
         augmentation: random transforms of a window, for training alone.
         train_rater: index of the only rater to train on, from 0; None for all. Validation is always on all.
@@ -58,9 +72,11 @@ class Data:
     channels: int
     num_classes: int
     raters: int
-    intensity_range: Sequence[float]
+    intensity_range: Sequence[float] | None
     class_values: Sequence[int] = ()
     crops: str = "centre"
+    jitter: int = 0
+    context: Sequence[int] | None = None
     geometry: Sequence[Transform] = ()
     augmentation: Sequence[Transform] = ()
     train_rater: int | None = None
@@ -69,10 +85,22 @@ class Data:
 
     def __post_init__(self) -> None:
         check_option("crops", self.crops, CROPS)
+        if self.jitter < 0 or (self.jitter and self.crops != "centre"):
+            raise ValueError(
+                f"jitter is {self.jitter}, crops {self.crops!r}; windows anywhere need none, centres 0 or more."
+            )
 
-    def items(self, split: str, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return the cases of ``split``, "train", "val" or "test"; of more than ``limit``, so many at even distances."""
-        return self.cases(split=split, limit=limit, folds=self.folds, fold=self.fold)
+    def items(self, split: str, limit: int | None = None, point: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """Return the cases of ``split``, "train", "val" or "test"; of more than ``limit``, so many at even distances.
+
+        Args:
+            split: as above.
+            limit: None for all.
+            point: for inference, voxel indices in the image of each case: the window around it is drawn. A case may have its own,
+                ``item["point"]``.
+        """
+        cases = self.cases(split=split, limit=limit, folds=self.folds, fold=self.fold)
+        return cases if point is None else [{**case, "point": point} for case in cases]
 
     @property
     def fold_dir(self) -> str:
@@ -87,17 +115,22 @@ class Data:
 
     def training(self, spatial_size: Sequence[int]) -> list[Transform]:
         """Return what makes (C, *spatial_size) and (R, *spatial_size) of a case, anew each time from the first random one on."""
-        anywhere = self.crops == "anywhere"
-        window = RandCropOnRatersd(KEYS, spatial_size=spatial_size)
         # plain tensors: the metadata that MONAI tracks costs more than the transforms
         plain = EnsureTyped(KEYS, track_meta=False)
+        fixed: list[Transform] = [self._fit(spatial_size)]
+        window: list[Transform] = []
+        if self.crops == "anywhere":
+            fixed, window = [], [RandCropOnRatersd(KEYS, spatial_size=spatial_size)]
+        elif self.jitter:
+            fixed = [self._fit([size + 2 * self.jitter for size in spatial_size])]
+            window = [RandSpatialCropd(KEYS, spatial_size, random_size=False)]
         return [
             *self._read(),
             *([] if self.train_rater is None else [KeepRaterd("label", rater=self.train_rater)]),
-            *([] if anywhere else [self._fit(spatial_size)]),
+            *fixed,
             *self._batch(spatial_size),
             plain,
-            *([window] if anywhere else []),
+            *window,
             *self.augmentation,
         ]
 
@@ -110,17 +143,24 @@ class Data:
         return [*self._read(), *([] if window else [self._fit(spatial_size)]), *self._batch(spatial_size)]
 
     def inference(self, spatial_size: Sequence[int], window: Sequence[int] | None) -> list[Transform]:
-        """Return what makes the image of a case, with or without masks, what the network draws."""
+        """Return what makes the image of a case, with or without masks, what the network draws; around its point, if any."""
+        crop = None if self.crops == "whole" else CropOnPointd(KEYS, spatial_size=self.context or spatial_size)
         whole = window or self.crops == "anywhere"
-        return [*self._read(), *([] if whole else [self._fit(spatial_size)])]
+        return [
+            *self._read(LocatePointd(allowed=crop is not None), crop),
+            *([] if whole else [self._fit(spatial_size)]),
+        ]
 
-    def _read(self) -> list[Transform]:
-        low, high = self.intensity_range
+    def _read(self, locate: Transform | None = None, crop: Transform | None = None) -> list[Transform]:
         check = CheckCased(
             num_classes=self.num_classes, class_values=self.class_values, intensity_range=self.intensity_range
         )
-        scale = ScaleIntensityRanged("image", low, high, -1, 1, clip=True)
-        return [LoadCased(), check, scale, *self.geometry]
+        first = [LoadCased(), *([locate] if locate else []), check]
+        cut = [crop] if crop else []
+        if self.intensity_range is None:
+            return [*first, *self.geometry, *cut, ScaleIntensityd("image", minv=-1, maxv=1)]
+        low, high = self.intensity_range
+        return [*first, ScaleIntensityRanged("image", low, high, -1, 1, clip=True), *self.geometry, *cut]
 
     def _fit(self, spatial_size: Sequence[int]) -> Transform:
         if self.crops == "whole":
