@@ -174,7 +174,7 @@ def test_a_file_that_is_damaged_during_training_is_named_and_costs_no_finished_e
         patch.setattr(RandDihedrald, "__call__", damaging)
         with pytest.raises(RuntimeError) as error:  # MONAI's, around ours
             run("training", config_file=file, **options)
-    assert ".png does not load" in str(error.value.__cause__.__cause__)
+    assert ".png does not decode" in str(error.value.__cause__.__cause__)
     told = capfd.readouterr().err
     assert "training stopped in epoch 2; the same command with --resume True continues after epoch 1" in told
     assert [status for status, _ in tracked(tmp_path)] == ["FAILED"]
