@@ -4,7 +4,7 @@
     python scripts/record_run.py --cards
 
 RUN is the ``--bundle_root`` of a finished training on LIDC-IDRI with the options of the bundle. Its weights, rounded to bfloat16,
-are evaluated on 400 test cases; docs/runs/ gets NAME.csv, the table of cases, and NAME.json, what is known of the run. With
+are evaluated on 400 test cases; docs/results/ gets NAME.csv, the table of cases, and NAME.json, what is known of the run. With
 --ship the weights go to BUNDLE/models/ with the same facts, and the bundle gets its card. The last form writes all cards anew.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from mlflow import MlflowClient
 from monai.bundle import run as run_workflow
 
@@ -31,12 +32,10 @@ from monai_flowssn.shipped import embedded_score, load_shipped
 ROOT = Path(__file__).resolve().parent.parent
 TEST = {"split": "test", "limit": 400, "eval_draws": 100, "presets": ["extended"]}
 
-RUNS = ROOT / "docs" / "runs"
+RESULTS = ROOT / "docs" / "results"
 CARD = ROOT / "configs" / "model_card.md"
 LICENSE = ROOT / "configs" / "data" / "lidc_license.txt"  # of the data; ours is that of the repository
-FINISHED = (
-    "the last {share:.0%} on the kernel score of draws, the distance that GED evaluates, so look at the others too"
-)
+FINISHED = "the last {share:.1f} of it on the kernel score of draws, the distance that GED evaluates, so look at the others too"
 
 
 def record(run: Path, bundle: Path, dataset_dir: str, name: str) -> tuple[Path, dict[str, Any]]:
@@ -70,8 +69,8 @@ def record(run: Path, bundle: Path, dataset_dir: str, name: str) -> tuple[Path, 
         "patients": len(set(table.patients)),
         "test": {metric: [round(v, 4) for v in result.interval(metric)] for metric in result.metrics},
     }
-    write_cases(out / "per_case.csv", RUNS / f"{name}.csv")
-    write_json(RUNS / f"{name}.json", facts)
+    write_cases(out / "per_case.csv", RESULTS / f"{name}.csv")
+    write_json(RESULTS / f"{name}.json", facts)
     return weights, facts
 
 
@@ -117,15 +116,16 @@ def facts_of(run: Path) -> dict[str, Any]:
 
 
 def write_cases(source: Path, target: Path) -> None:
-    """Copy a table of cases with four digits behind the point."""
+    """Copy a table of cases, the metrics that cards show, with four digits behind the point."""
     with source.open(newline="") as file:
         header, *rows = csv.reader(file)
+    kept = [i for i, name in enumerate(header) if i < 2 or shown(name)]
     target.parent.mkdir(exist_ok=True)
     with target.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
+        writer.writerow([header[i] for i in kept])
         writer.writerows(
-            [*row[:2], *(f"{float(value):.4f}".rstrip("0").rstrip(".") for value in row[2:])] for row in rows
+            [row[i] if i < 2 else f"{float(row[i]):.4f}".rstrip("0").rstrip(".") for i in kept] for row in rows
         )
 
 
@@ -133,7 +133,7 @@ def write_card(bundle: Path) -> None:
     """Write the model card of a bundle, its licences, from what is known of its weights."""
     facts = json.loads((bundle / "models" / "shipped.json").read_text())
     about = json.loads((bundle / "configs" / "metadata.json").read_text())
-    rows = [f"| `{name}` | {m:.3f} [{a:.3f}, {b:.3f}] |" for name, (m, a, b) in facts["test"].items() if shown(name)]
+    config = yaml.safe_load((bundle / "configs" / "inference.yaml").read_text())
     share = facts["finish"]
     score = (
         "It was trained on the distance of the GED in its last part; HM-IoU, Dice, CRPS and existence it was not trained on."
@@ -141,13 +141,12 @@ def write_card(bundle: Path) -> None:
         else "It was trained as in its paper, on none of these distances."
     )
     text = CARD.read_text().format(
-        **{**about, **facts},
+        **{**about, **facts, "references": "; ".join(about["references"])},
         folder=bundle.name,
-        size=about["network_data_format"]["inputs"]["image"]["spatial_shape"][0],
+        size="x".join(map(str, config["spatial_size"])),
         cpu_minutes=facts["cpu_seconds"] / 60,
         finished=FINISHED.format(share=share) if share else "not finished by the kernel score",
-        references="; ".join(about["references"]),
-        table="\n".join(rows),
+        table="\n".join(rows(facts["test"])),
         score=score,
     )
     (bundle / "docs").mkdir(exist_ok=True)
@@ -156,8 +155,16 @@ def write_card(bundle: Path) -> None:
     shutil.copy(ROOT / "LICENSE", bundle / "LICENSE")
 
 
+def rows(values: dict[str, list[float]]) -> list[str]:
+    """Return the rows of a card's table: a metric, and its value with 16 and with 100 draws."""
+    names = dict.fromkeys(name.rpartition("_n")[0] for name in values if shown(name))
+    cells = [[values.get(f"{name}_n{n}") for n in (16, 100)] for name in names]
+    texts = [["-" if cell is None else "{:.3f} [{:.3f}, {:.3f}]".format(*cell) for cell in row] for row in cells]
+    return [f"| `{name.removeprefix('test_')}` | {a} | {b} |" for name, (a, b) in zip(names, texts)]
+
+
 def shown(metric: str) -> bool:
-    """Say whether a card shows a metric: those of 16 and 100 draws."""
+    """Say whether a metric is shown: those of 16 and 100 draws."""
     return metric.endswith(("_n16", "_n100"))
 
 
@@ -166,7 +173,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--dataset_dir")
-    parser.add_argument("--name", help="in docs/runs, by default that of the folder")
+    parser.add_argument("--name", help="in docs/results, by default that of the folder")
     parser.add_argument("--ship", action="store_true", help="put the weights into the bundle")
     parser.add_argument("--cards", action="store_true", help="write all cards anew, nothing else")
     arguments = parser.parse_args()

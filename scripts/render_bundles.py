@@ -31,8 +31,9 @@ HEADER = "# Rendered by scripts/render_bundles.py from configs/ and recipe.yaml:
 WIDTH = 130
 
 
-def render(recipe: dict[str, Any], configs: Path) -> None:
+def render(bundle: Path, configs: Path) -> None:
     """Write the configs folder of one bundle."""
+    recipe = yaml.safe_load((bundle / "recipe.yaml").read_text(encoding="utf-8"))
     configs.mkdir(parents=True, exist_ok=True)
     methods = [f"methods/{name}/{part}" for part in ("model", "laptop") for name in recipe["methods"]]
     methods = [name for name in methods if (CONFIGS / f"{name}.yaml").exists()]
@@ -50,10 +51,17 @@ def render(recipe: dict[str, Any], configs: Path) -> None:
         (configs / f"{name}.yaml").write_text(HEADER + "\n".join(lines(read, comments)) + "\n", encoding="utf-8")
     about = merge(["metadata"], recipe["metadata"])
     first = {key: about[key] for key in recipe["metadata"] if key in about}  # what is this bundle's own comes first
-    metadata = {"schema": SCHEMA, **first, **about}
+    metadata = {"schema": SCHEMA, **first, **about, **measured(bundle / "models" / "shipped.json")}
     (configs / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     for name in ("multi_gpu_train.yaml", "multi_gpu_evaluate.yaml", "logging.conf"):
         shutil.copy(CONFIGS / name, configs / name)
+
+
+def measured(shipped: Path) -> dict[str, Any]:
+    """Return the metrics of the weights that a bundle has, if it has some."""
+    if not shipped.is_file():
+        return {}
+    return {"eval_metrics": {name: mean for name, (mean, _, _) in json.loads(shipped.read_text())["test"].items()}}
 
 
 def merge(names: list[str], overrides: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -103,7 +111,7 @@ def main() -> None:
     arguments.add_argument("--into", type=Path, default=ROOT / "bundles", help="folder of the rendered bundles")
     into = arguments.parse_args().into
     for path in sorted((ROOT / "bundles").glob("*/recipe.yaml")):
-        render(yaml.safe_load(path.read_text(encoding="utf-8")), into / path.parent.name / "configs")
+        render(path.parent, into / path.parent.name / "configs")
 
 
 if __name__ == "__main__":

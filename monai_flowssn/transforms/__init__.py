@@ -4,6 +4,7 @@ from monai_flowssn.transforms.answer import AnswerViewerd
 from monai_flowssn.transforms.checking import CheckCased
 from monai_flowssn.transforms.crop import CropOnRatersd, RandCropOnRatersd
 from monai_flowssn.transforms.dihedral import RandDihedrald
+from monai_flowssn.transforms.intensity import ScaleOwnRanged
 from monai_flowssn.transforms.inverse import InvertDrawsd, InvertMapsd
 from monai_flowssn.transforms.loading import LoadCased
 from monai_flowssn.transforms.panel import SavePaneld, draw_panel
@@ -30,6 +31,7 @@ __all__ = [
     "SaveMapsd",
     "SavePaneld",
     "SaveSummaryd",
+    "ScaleOwnRanged",
     "collect_draws",
     "draw_panel",
     "entropy",

@@ -10,11 +10,11 @@ from monai.transforms import (
     EnsureTyped,
     RandSpatialCropd,
     Resized,
-    ScaleIntensityd,
     ScaleIntensityRanged,
     SelectItemsd,
     Transform,
 )
+from monai.utils import ensure_tuple
 
 from monai_flowssn.options import check_option
 from monai_flowssn.transforms import (
@@ -26,6 +26,7 @@ from monai_flowssn.transforms import (
     LocatePointd,
     PadRatersd,
     RandCropOnRatersd,
+    ScaleOwnRanged,
 )
 
 __all__ = ["Data"]
@@ -90,16 +91,27 @@ class Data:
                 f"jitter is {self.jitter}, crops {self.crops!r}; windows anywhere need none, centres 0 or more."
             )
 
-    def items(self, split: str, limit: int | None = None, point: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    def items(
+        self,
+        split: str,
+        limit: int | None = None,
+        *,
+        image: str | Sequence[str] | None = None,
+        point: Sequence[int] | None = None,
+    ) -> list[dict[str, Any]]:
         """Return the cases of ``split``, "train", "val" or "test"; of more than ``limit``, so many at even distances.
 
         Args:
             split: as above.
             limit: None for all.
+            image: for inference, a file, a folder of one DICOM series, or several, instead of the cases of the data set.
             point: for inference, voxel indices in the image of each case: the window around it is drawn. A case may have its own,
                 ``item["point"]``.
         """
-        cases = self.cases(split=split, limit=limit, folds=self.folds, fold=self.fold)
+        if image is None:
+            cases = self.cases(split=split, limit=limit, folds=self.folds, fold=self.fold)
+        else:
+            cases = [{"image": str(each), "patient": str(each)} for each in ensure_tuple(image)]
         return cases if point is None else [{**case, "point": point} for case in cases]
 
     @property
@@ -125,7 +137,7 @@ class Data:
             fixed = [self._fit([size + 2 * self.jitter for size in spatial_size])]
             window = [RandSpatialCropd(KEYS, spatial_size, random_size=False)]
         return [
-            *self._read(),
+            *self._read(len(spatial_size)),
             *([] if self.train_rater is None else [KeepRaterd("label", rater=self.train_rater)]),
             *fixed,
             *self._batch(spatial_size),
@@ -140,25 +152,31 @@ class Data:
 
     def evaluation(self, spatial_size: Sequence[int], window: Sequence[int] | None) -> list[Transform]:
         """Return the same, but of the whole image where it is drawn by windows."""
-        return [*self._read(), *([] if window else [self._fit(spatial_size)]), *self._batch(spatial_size)]
+        return [
+            *self._read(len(spatial_size)),
+            *([] if window else [self._fit(spatial_size)]),
+            *self._batch(spatial_size),
+        ]
 
     def inference(self, spatial_size: Sequence[int], window: Sequence[int] | None) -> list[Transform]:
         """Return what makes the image of a case, with or without masks, what the network draws; around its point, if any."""
         crop = None if self.crops == "whole" else CropOnPointd(KEYS, spatial_size=self.context or spatial_size)
         whole = window or self.crops == "anywhere"
         return [
-            *self._read(LocatePointd(allowed=crop is not None), crop),
+            *self._read(len(spatial_size), LocatePointd(allowed=crop is not None), crop),
             *([] if whole else [self._fit(spatial_size)]),
         ]
 
-    def _read(self, locate: Transform | None = None, crop: Transform | None = None) -> list[Transform]:
+    def _read(
+        self, spatial_dims: int, locate: Transform | None = None, crop: Transform | None = None
+    ) -> list[Transform]:
         check = CheckCased(
             num_classes=self.num_classes, class_values=self.class_values, intensity_range=self.intensity_range
         )
         first = [LoadCased(), *([locate] if locate else []), check]
         cut = [crop] if crop else []
         if self.intensity_range is None:
-            return [*first, *self.geometry, *cut, ScaleIntensityd("image", minv=-1, maxv=1)]
+            return [*first, *self.geometry, *cut, ScaleOwnRanged("image", spatial_dims=spatial_dims)]
         low, high = self.intensity_range
         return [*first, ScaleIntensityRanged("image", low, high, -1, 1, clip=True), *self.geometry, *cut]
 
