@@ -82,7 +82,7 @@ def test_the_configs_stay_short(bundle: Path) -> None:
     for file, lines, ids, expressions in (
         ("train", 200, 34, 20),
         ("evaluate", 150, 30, 20),
-        ("inference", 120, 30, 20),
+        ("inference", 120, 31, 20),
     ):
         path = bundle / "configs" / f"{file}.yaml"
         config = ConfigParser.load_config_file(path)
@@ -96,7 +96,7 @@ def test_every_method_file_is_in_a_bundle_or_a_variant() -> None:
     scales = {"model", "laptop", "laptop_3d", "paper", "paper_refuge"}
     files = {f"{path.parent.name}/{path.stem}" for path in METHODS.glob("*/*.yaml") if path.stem not in scales}
     assert {path.name for path in METHODS.iterdir()} == methods
-    assert files == set(VARIANTS)
+    assert files == {*VARIANTS, "p2sam/sam"}  # which needs a package that tests do not
 
 
 def test_a_number_that_no_workflow_reads_is_not_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,4 +104,4 @@ def test_a_number_that_no_workflow_reads_is_not_rendered(tmp_path: Path, monkeyp
     merge = script["merge"]
     monkeypatch.setitem(script["render"].__globals__, "merge", lambda names: {**merge(names), "train_draws": 64})
     with pytest.raises(SystemExit, match="no workflow reads train_draws"):
-        script["render"]({"methods": ["prob_unet"], "data": "lidc"}, tmp_path)
+        script["render"](ROOT / "bundles" / "prob_unet_segmentation", tmp_path)

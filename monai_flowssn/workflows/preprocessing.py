@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from monai.transforms import (
+    CenterSpatialCropd,
     EnsureTyped,
     RandSpatialCropd,
     Resized,
     ScaleIntensityRanged,
     SelectItemsd,
+    SpatialPadd,
     Transform,
 )
 from monai.utils import ensure_tuple
@@ -56,8 +58,8 @@ class Data:
         class_values: what the files of masks hold for class 0, 1, ..., such as [0, 255]; empty where they hold class ids.
         crops: one of those above.
         jitter: for ``crops="centre"``, by how many pixels the centre of a window of training is off, at most, along each axis.
-        context: size of the image that the window around a point is cut out of, where ``intensity_range`` is None; by default
-            that of the window itself.
+        context: where ``intensity_range`` is None and an image has a point: size of the window around it whose lowest and highest
+            intensity are taken; None for those of the whole image.
         geometry: transforms to one geometry for all images, such as ``Spacingd``; undone in what inference writes.
         augmentation: random transforms of a window, for training alone.
         train_rater: index of the only rater to train on, from 0; None for all. Validation is always on all.
@@ -86,10 +88,8 @@ class Data:
 
     def __post_init__(self) -> None:
         check_option("crops", self.crops, CROPS)
-        if self.jitter < 0 or (self.jitter and self.crops != "centre"):
-            raise ValueError(
-                f"jitter is {self.jitter}, crops {self.crops!r}; windows anywhere need none, centres 0 or more."
-            )
+        if self.jitter < 0:
+            raise ValueError(f"jitter is {self.jitter}; it is a number of pixels: pass 0 or more.")
 
     def items(
         self,
@@ -133,8 +133,9 @@ class Data:
         window: list[Transform] = []
         if self.crops == "anywhere":
             fixed, window = [], [RandCropOnRatersd(KEYS, spatial_size=spatial_size)]
-        elif self.jitter:
-            fixed = [self._fit([size + 2 * self.jitter for size in spatial_size])]
+        elif self.crops == "centre" and self.jitter:
+            room = [size + 2 * self.jitter for size in spatial_size]
+            fixed = [CenterSpatialCropd(KEYS, room), SpatialPadd(KEYS, spatial_size, mode="edge")]
             window = [RandSpatialCropd(KEYS, spatial_size, random_size=False)]
         return [
             *self._read(len(spatial_size)),
@@ -160,25 +161,23 @@ class Data:
 
     def inference(self, spatial_size: Sequence[int], window: Sequence[int] | None) -> list[Transform]:
         """Return what makes the image of a case, with or without masks, what the network draws; around its point, if any."""
-        crop = None if self.crops == "whole" else CropOnPointd(KEYS, spatial_size=self.context or spatial_size)
-        whole = window or self.crops == "anywhere"
-        return [
-            *self._read(len(spatial_size), LocatePointd(allowed=crop is not None), crop),
-            *([] if whole else [self._fit(spatial_size)]),
-        ]
+        clicked = self.crops != "whole"
+        context = [CropOnPointd(KEYS, spatial_size=self.context)] if clicked and self.context else []
+        around = [CropOnPointd(KEYS, spatial_size=spatial_size)] if clicked else []
+        fit = [] if window or self.crops == "anywhere" else [self._fit(spatial_size)]
+        return [*self._read(len(spatial_size), [LocatePointd(allowed=clicked)], context), *around, *fit]
 
     def _read(
-        self, spatial_dims: int, locate: Transform | None = None, crop: Transform | None = None
+        self, spatial_dims: int, locate: Sequence[Transform] = (), context: Sequence[Transform] = ()
     ) -> list[Transform]:
         check = CheckCased(
             num_classes=self.num_classes, class_values=self.class_values, intensity_range=self.intensity_range
         )
-        first = [LoadCased(), *([locate] if locate else []), check]
-        cut = [crop] if crop else []
         if self.intensity_range is None:
-            return [*first, *self.geometry, *cut, ScaleOwnRanged("image", spatial_dims=spatial_dims)]
+            scale = ScaleOwnRanged("image", spatial_dims=spatial_dims)
+            return [LoadCased(), *locate, check, *self.geometry, *context, scale]
         low, high = self.intensity_range
-        return [*first, ScaleIntensityRanged("image", low, high, -1, 1, clip=True), *self.geometry, *cut]
+        return [LoadCased(), *locate, check, ScaleIntensityRanged("image", low, high, -1, 1, clip=True), *self.geometry]
 
     def _fit(self, spatial_size: Sequence[int]) -> Transform:
         if self.crops == "whole":

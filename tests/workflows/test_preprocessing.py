@@ -7,7 +7,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Spacingd
 
-from monai_flowssn.transforms import RandDihedrald
+from monai_flowssn.transforms import RandDihedrald, ScaleOwnRanged
 from monai_flowssn.workflows import Data
 
 FACTS = {"name": "toy", "channels": 1, "num_classes": 2, "raters": 3, "intensity_range": [0, 10]}
@@ -82,3 +82,49 @@ def test_a_choice_that_does_not_exist_is_refused():
 def test_what_must_stay_is_named_as_the_option_it_is():
     fixed = {"data::folds": None, "data::fold": 0, "data::train_rater": 1, "data::intensity_range": [0, 10]}
     assert data(train_rater=1).fixed == {**fixed, "data::class_values": ()}
+
+
+def test_a_window_of_training_is_off_the_centre_by_the_jitter_at_most():
+    places = torch.arange(20.0 * 16).reshape(1, 20, 16)
+    seen = set()
+    for seed in range(250):
+        chain = Compose(data(jitter=2, intensity_range=[0, 319]).training([8, 8])).set_random_state(seed)
+        item = {**case(20, 16), "image": MetaTensor(places.clone())}
+        first = round((float(chain(item)["image"][0, 0, 0]) + 1) / 2 * 319)
+        seen.add((first // 16 - 6, first % 16 - 4))
+    assert seen == {(i, j) for i in range(-2, 3) for j in range(-2, 3)}
+    small = Compose(data(jitter=2).training([8, 8]))(case(6, 9))
+    assert small["image"].shape == (1, 8, 8)
+    with pytest.raises(ValueError, match="jitter is -1"):
+        data(jitter=-1)
+
+
+@pytest.mark.parametrize("crops", ["centre", "anywhere"])
+def test_inference_sees_the_window_around_a_point_scaled_by_what_is_around_it(crops):
+    image = MetaTensor(torch.zeros(1, 20, 16))
+    image[0, 3, 4], image[0, 7, 4], image[0, 19, 15] = 10, 40, 99  # in the window, in its context, far away
+    facts = data(crops=crops, intensity_range=None, context=[10, 10] if crops == "centre" else None)
+    seen = Compose(facts.inference([4, 4], None))({"image": image, "point": [3, 4], "case": "a"})["image"]
+    assert seen.shape == (1, 4, 4)
+    highest = 40 if crops == "centre" else 99
+    assert seen.max() == seen[0, 2, 2] == pytest.approx(20 / highest - 1)
+    whole = Compose(facts.inference([4, 4], None))({"image": image, "case": "a"})["image"]
+    assert whole.shape[1:] == ((4, 4) if crops == "centre" else (20, 16))
+    with pytest.raises(RuntimeError) as error:
+        Compose(data(crops="whole").inference([4, 4], None))({"image": image, "point": [3, 4], "case": "a"})
+    assert "this model sees whole images" in str(error.value.__cause__)
+
+
+def test_a_file_is_drawn_instead_of_the_data_set():
+    facts = data()
+    assert facts.items("test", image="a.png", point=[1, 2]) == [{"image": "a.png", "patient": "a.png", "point": [1, 2]}]
+    assert [item["image"] for item in facts.items("test", image=["a.png", "b.png"])] == ["a.png", "b.png"]
+    assert facts.items("test", point=[1, 2])[0]["point"] == [1, 2]
+
+
+def test_slices_of_a_volume_have_each_their_own_range_for_a_2d_network():
+    volume = torch.stack([torch.linspace(0, top, 9).view(3, 3) for top in (1.0, 10.0)], dim=-1)[None]
+    for dims, highest in ((2, [1.0, 1.0]), (3, [-0.8, 1.0])):
+        scaled = ScaleOwnRanged("image", spatial_dims=dims)({"image": volume})["image"]
+        torch.testing.assert_close(scaled.amax((0, 1, 2)), torch.tensor(highest))
+        torch.testing.assert_close(scaled.amin((0, 1, 2)), torch.tensor([-1.0, -1.0]))
