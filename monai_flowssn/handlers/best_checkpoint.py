@@ -21,6 +21,9 @@ class BestCheckpoint:
     Args:
         save_dir: folder of ``model.pt``.
         model: whose state dict to save.
+
+    Raises:
+        ValueError: at a validation whose key metric is not finite: by it, no model is better than another.
     """
 
     filename = "model.pt"
@@ -38,7 +41,13 @@ class BestCheckpoint:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._look)
 
     def _look(self, engine: Any) -> None:
-        value = engine.state.metrics[engine.state.key_metric_name]
+        name = engine.state.key_metric_name
+        value = engine.state.metrics[name]
+        if not math.isfinite(value):
+            raise ValueError(
+                f"the key metric {name} of this validation is {value}, and {self.filename} is chosen by it; it must be a finite "
+                "number. Look at the cases of validation (are their masks all empty?) and at --validate::key_metric."
+            )
         self.since += 1
         if value < self.best:
             saver = DiskSaver(str(self.save_dir), atomic=True, require_empty=False)
