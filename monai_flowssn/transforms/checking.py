@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from torch import Tensor
 
-from monai_flowssn.annotations import MISSING, annotated_raters, comparable
+from monai_flowssn.annotations import MISSING, annotated_raters, check_classes, comparable
 from monai_flowssn.data.cases import case_title
 from monai_flowssn.data.geometry import check_same_place, whole_affine
 
@@ -35,8 +35,7 @@ class CheckCased(Transform):
         class_values: Sequence[float] = (),
         intensity_range: Sequence[float] | None = None,
     ) -> None:
-        if num_classes < 2:
-            raise ValueError(f"Got num_classes={num_classes}; count the background too, so at least 2.")
+        check_classes(num_classes)
         values = list(class_values)
         if values and (len(set(values)) != num_classes or len(values) != num_classes or MISSING in values):
             raise ValueError(
