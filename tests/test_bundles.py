@@ -141,7 +141,12 @@ def test_a_fold_has_its_own_folder_and_does_not_continue_another(
     settings = [f"{name}={json.dumps(value)}" for name, value in used.items() if name != "bundle_root"]
     model = tmp_path / "models" / "fold_1" / "model.pt"
     made = tmp_path / "made_segmentation"
-    main(["package", str(BUNDLE), str(made), "--model", str(model), "--set", *settings])
+    packing = ["package", str(BUNDLE), str(made), "--model", str(model), "--set", *settings]
+    with pytest.raises(SystemExit, match=r"--data::intensity_range was None and is \[0, 255\]"):
+        main([*packing, "data::intensity_range=[0, 255]"])
+    assert not made.exists()
+    main(packing)
+    assert (made / "models" / "options.yaml").is_file()
     config = str(made / "configs" / "inference.yaml")
     monai.bundle.run(config_file=config, bundle_root=str(made), limit=1, logging_file=False)
     assert list((tmp_path / "made_segmentation" / "runs" / "inference").rglob("*_mean.nii.gz"))
