@@ -11,9 +11,19 @@ import torch
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-__all__ = ["MISSING", "annotated_raters", "check_labels", "check_masks", "comparable", "pick_rater", "rater_weights"]
+__all__ = [
+    "MISSING",
+    "annotated_raters",
+    "check_classes",
+    "check_labels",
+    "check_masks",
+    "comparable",
+    "pick_rater",
+    "rater_weights",
+]
 
 MISSING = -1
+MAX_CLASSES = 256  # label maps of draws are bytes
 #: Types that PyTorch cannot compare, and such as can hold their values.
 _WIDER = {torch.bool: torch.uint8, torch.uint16: torch.int32, torch.uint32: torch.int64}
 
@@ -108,6 +118,15 @@ def comparable(maps: Tensor) -> Tensor:
     return maps.to(_WIDER.get(maps.dtype, maps.dtype))
 
 
+def check_classes(num_classes: int) -> None:
+    """Refuse a number of classes that is none, such as a number of pixels, over which a loop would not end."""
+    if not 2 <= num_classes <= MAX_CLASSES:
+        raise ValueError(
+            f"Got num_classes={num_classes}; it must be from 2, because the background counts as a class, to {MAX_CLASSES}: give "
+            "the number of classes."
+        )
+
+
 def check_labels(maps: Tensor, name: str, num_classes: int, *, may_miss: bool = True) -> Tensor:
     """Return label maps as a plain tensor, after checking their dimensions and ids.
 
@@ -129,8 +148,7 @@ def check_labels(maps: Tensor, name: str, num_classes: int, *, may_miss: bool = 
             f"{name} have shape {tuple(maps.shape)}, but must be non-empty (B, maps, *S): add the missing dimension, such as "
             f"{name}[:, None] for one rater."
         )
-    if num_classes < 2:
-        raise ValueError(f"num_classes={num_classes} must be at least 2: the background counts as a class.")
+    check_classes(num_classes)
     if maps.is_floating_point() and not torch.equal(maps, maps.round()):
         raise ValueError(f"{name} hold fractions or NaN, but must hold class ids: take the argmax or round them first.")
     maps = comparable(maps)

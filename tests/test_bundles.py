@@ -102,6 +102,20 @@ def test_resume_continues(tiny_options: dict, tmp_path: Path) -> None:
     assert flow.parser.get_parsed_content("train::ema").updates == 9  # three batches an epoch
 
 
+def test_a_model_is_used_as_it_was_trained_or_not_at_all(tiny_options: dict, tmp_path: Path) -> None:
+    run(BUNDLE, "train", tiny_options)
+    written = ConfigParser.load_config_file(tmp_path / "models" / "options.yaml")
+    assert written["data::num_classes"] == 2
+    assert written["network_def::flow::channels"] == [4, 4]
+    other = {**tiny_options, "data::intensity_range": [0, 255], "data::class_values": [0, 1], "limit": 1}
+    for file in ("evaluate", "inference"):
+        with pytest.raises(RuntimeError) as error:
+            run(BUNDLE, file, other)
+        said = "".join(traceback.format_exception(error.value))
+        assert "--data::intensity_range was None and is [0, 255]; --data::class_values was [] and is [0, 1]." in said
+        run(BUNDLE, file, {**other, "force_options": True})
+
+
 def test_a_fold_has_its_own_folder_and_does_not_continue_another(
     tiny_options: dict, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -127,7 +141,12 @@ def test_a_fold_has_its_own_folder_and_does_not_continue_another(
     settings = [f"{name}={json.dumps(value)}" for name, value in used.items() if name != "bundle_root"]
     model = tmp_path / "models" / "fold_1" / "model.pt"
     made = tmp_path / "made_segmentation"
-    main(["package", str(BUNDLE), str(made), "--model", str(model), "--set", *settings])
+    packing = ["package", str(BUNDLE), str(made), "--model", str(model), "--set", *settings]
+    with pytest.raises(SystemExit, match=r"--data::intensity_range was None and is \[0, 255\]"):
+        main([*packing, "data::intensity_range=[0, 255]"])
+    assert not made.exists()
+    main(packing)
+    assert (made / "models" / "options.yaml").is_file()
     config = str(made / "configs" / "inference.yaml")
     monai.bundle.run(config_file=config, bundle_root=str(made), limit=1, logging_file=False)
     assert list((tmp_path / "made_segmentation" / "runs" / "inference").rglob("*_mean.nii.gz"))

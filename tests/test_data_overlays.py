@@ -94,8 +94,9 @@ def test_an_evaluation_that_meets_a_damaged_file_keeps_the_cases_before(own_data
 
 def test_a_model_of_centre_crops_draws_the_centre_and_others_all(own_data: dict, tmp_path: Path) -> None:
     run("train", "datalist", own_data)
+    other = {**own_data, "force_options": True}  # than those of its training
     for crops in ("centre", "anywhere", "whole"):
-        run("inference", "datalist", {**own_data, "output_dir": str(tmp_path / "runs" / crops), "data::crops": crops})
+        run("inference", "datalist", {**other, "output_dir": str(tmp_path / "runs" / crops), "data::crops": crops})
     means = {
         crops: [nibabel.load(path).get_fdata() for path in (tmp_path / "runs" / crops).rglob("*mean.nii.gz")]
         for crops in ("centre", "anywhere", "whole")

@@ -4,8 +4,8 @@ r"""Make a bundle of what was trained: one folder with its configs and weights, 
         --overlay my_data.yaml --set spatial_size="[96, 96]"
 
 The overlays and settings are those of the training. They become part of the configs, so that the folder is complete in itself.
-Its name should have "segmentation" in it, because MONAI Label goes by that. The weights are tried on the network before anything
-is written.
+Its name should have "segmentation" in it, because MONAI Label goes by that. The weights are tried on the network, and
+the options compared with those of the training, before anything is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import yaml
 from monai.bundle import ConfigParser
 
 from monai_flowssn.cli.shipped import bundle, overlay
+from monai_flowssn.handlers.fixed_options import OPTIONS_FILE, check_trained_options
 from monai_flowssn.options import unread_ids
+from monai_flowssn.workflows import model_options
 
 WORKFLOWS = ("train", "evaluate", "inference")
 MIDDLE = "the middle of an image, as in its training (for all of it train, and --set, data::crops anywhere)"
@@ -53,6 +55,13 @@ def check_weights(config: dict[str, Any], model: Path) -> None:
         ) from error
 
 
+def check_options(config: dict[str, Any], model: Path) -> None:
+    """Refuse a config that contradicts the options of the training, unless its ``force_options`` is true."""
+    if not config.get("force_options"):
+        data = ConfigParser(config).get_parsed_content("data")
+        check_trained_options(model, model_options(data, config))
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Bundle, weights, and the options of their training."""
     parser.add_argument("bundle", help="the bundle that was trained: a name of monai-flowssn list, or a folder")
@@ -72,6 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings["ckpt_dir"] = "$@bundle_root + '/models'"  # the model of a fold is the one model of the new bundle
     configs = {name: merged(source, name, overlays, settings) for name in WORKFLOWS}
     check_weights(configs["inference"], arguments.model)
+    check_options(configs["inference"], arguments.model)
     folder = arguments.into / "configs"
     folder.mkdir(parents=True, exist_ok=True)
     for name, config in configs.items():
@@ -81,6 +91,9 @@ def run(arguments: argparse.Namespace) -> None:
         shutil.copy(source / "configs" / name, folder / name)
     (arguments.into / "models").mkdir(exist_ok=True)
     shutil.copy(arguments.model, arguments.into / "models" / "model.pt")
+    trained = arguments.model.with_name(OPTIONS_FILE)
+    if trained.is_file():
+        shutil.copy(trained, arguments.into / "models" / OPTIONS_FILE)
     inference = configs["inference"]
     size, anywhere = json.dumps(inference["spatial_size"]), inference["data"].get("crops") == "anywhere"
     print(f"{arguments.into}: weights fit; takes", f"whole images by windows of {size}" if anywhere else MIDDLE)

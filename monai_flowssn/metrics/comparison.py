@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from monai_flowssn.annotations import check_classes
 from monai_flowssn.metrics.collective import collective_insight_from_table
 from monai_flowssn.metrics.dice import KINDS_OF_PAIRS, dice_from_iou, fused_dice
 from monai_flowssn.metrics.existence import existence_from_table
@@ -74,6 +75,9 @@ class Comparison:
     spacing: Sequence[float] | None = None
     whole: Comparison | None = None
 
+    def __post_init__(self) -> None:
+        check_classes(self.num_classes)
+
     def first(self, n: int) -> Comparison:
         """The comparison of the first n draws, which reads the overlaps of all of them."""
         if n > (size := self.draws.shape[1]):
@@ -109,6 +113,11 @@ class Comparison:
             return self.whole.soft[:, : self.draws.shape[1]]
         if self.pred is None:
             raise ValueError("pred is None, but NLL, calibration and NCC need soft draws: give pred (B, N, K, *S).")
+        if self.pred.shape[:3] != (*self.draws.shape[:2], self.num_classes):
+            raise ValueError(
+                f"pred has shape {tuple(self.pred.shape)}, but for draws {tuple(self.draws.shape)} and num_classes="
+                f"{self.num_classes} it must be (B, N, K, *S): give the soft draws of these label maps."
+            )
         return check_soft(self.pred, self.raters)[0]
 
     @cached_property

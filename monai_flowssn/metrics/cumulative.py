@@ -8,7 +8,9 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
+from monai_flowssn.annotations import check_classes
 from monai_flowssn.metrics.comparison import Comparison
+from monai_flowssn.metrics.masks import check_probabilities
 from monai_flowssn.metrics.pooling import pool
 
 
@@ -50,6 +52,7 @@ class CaseMetric(CumulativeIterationMetric):
         super().__init__()
         if n is not None and n < 1:
             raise ValueError(f"n={n} must be at least 1: it is the number of draws to use.")
+        check_classes(num_classes)
         self.metric, self.n, self.options = metric, n, options
         self.classes: dict[str, Any] = {"num_classes": num_classes, "include_background": include_background}
         # An option that the function refuses is refused now, and not at the first validation hours later.
@@ -104,4 +107,5 @@ def compare(
     """
     if draws.ndim == raters.ndim:
         return Comparison(draws, raters, num_classes=num_classes, weights=weights, **options)
+    check_probabilities(draws, "draws", dim=2)
     return Comparison(draws.argmax(2), raters, draws, num_classes=draws.shape[2], weights=weights, **options)

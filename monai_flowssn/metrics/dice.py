@@ -10,6 +10,7 @@ from torch import Tensor
 from monai_flowssn.annotations import check_labels
 from monai_flowssn.metrics.iou import EMPTY, IoUTable, iou_table, iou_to_dice, pairwise_iou, weighted_mean
 from monai_flowssn.metrics.masks import (
+    check_probabilities,
     check_raters,
     draw_frequencies,
     majority_vote,
@@ -102,6 +103,8 @@ def compute_dice(
         mean = draw_frequencies(draws, num_classes, weights)
     elif mean.shape != expected:
         raise ValueError(f"mean has shape {tuple(mean.shape)}, but must be (B, K, *S) = {expected}: average over N.")
+    else:
+        check_probabilities(mean, "mean", dim=1)
     return fused_dice(mean.argmax(1), raters, rater=rater, **options)
 
 

@@ -74,5 +74,11 @@ def existence_curve(draws: Tensor, raters: Tensor, *, num_bins: int = 10) -> tup
         >>> existence_curve(torch.tensor([0.1, 0.3, 0.9]), torch.tensor([0.0, 0.5, 1.0]), num_bins=2)
         (tensor([0.2000, 0.9000]), tensor([0.2500, 1.0000]), tensor([2., 1.]))
     """
+    shares = {"draws": draws, "raters": raters}
+    if draws.ndim != 1 or draws.shape != raters.shape or not all(((x >= 0) & (x <= 1)).all() for x in shares.values()):
+        about = ", ".join(f"{name} {tuple(x.shape)} in [{x.min():g}, {x.max():g}]" for name, x in shares.items())
+        raise ValueError(
+            f"got {about}, but both must be one share from 0 to 1 for each case: leave out cases that have none."
+        )
     p, y, count = calibration_binning(draws.view(1, 1, -1), raters.view(1, 1, -1), num_bins=num_bins)
     return p[0, 0], y[0, 0], count[0, 0]

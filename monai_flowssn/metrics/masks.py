@@ -28,6 +28,22 @@ def check_same_grid(a: Tensor, b: Tensor, names: str) -> None:
         )
 
 
+def check_probabilities(p: Tensor, name: str, *, dim: int) -> None:
+    """Refuse what are no probabilities of classes: outside of [0, 1], NaN, or of another sum than 1 over the axis of the classes.
+
+    The rounding of half precision and of an adaptive solver is let through.
+    """
+    low, high = (float(v) for v in p.aminmax())
+    if not (low >= -0.01 and high <= 1.01):
+        raise ValueError(f"{name} lies in [{low}, {high}], but probabilities lie in [0, 1]: apply the softmax over K.")
+    low, high = (float(v) for v in p.sum(dim, dtype=torch.float32).aminmax())
+    if not (low >= 0.98 and high <= 1.02):
+        raise ValueError(
+            f"{name} has sums over K from {low:.4g} to {high:.4g}, but the probabilities of all classes, the background too, "
+            "add up to 1: apply the softmax over K (for a sigmoid p, stack 1 - p and p)."
+        )
+
+
 def draw_weights(weights: Tensor | None, draws: Tensor) -> Tensor:
     """The probability of each draw: what was given, scaled to the sum 1, or 1 / N.
 

@@ -35,6 +35,8 @@ def effective_rank(draws: Tensor) -> Tensor:
             f"draws have shape {tuple(draws.shape)} and type {draws.dtype}, but must be (B, N, K, *S) with N of 2 or more, "
             "not label maps: pass what sample(image, n) returns."
         )
+    if not draws.isfinite().all():
+        raise ValueError("draws hold NaN or infinite values, but must be numbers: look at the network that drew them.")
     a = draws.flatten(2).double()  # (B, N, K * d)
     a = a - a[:, :1]  # equal draws become exact zeros, which a mean with rounding would not give
     sigma = torch.linalg.svdvals(a - a.mean(dim=1, keepdim=True))

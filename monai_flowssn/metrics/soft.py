@@ -10,7 +10,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from monai_flowssn.metrics.iou import weighted_mean
-from monai_flowssn.metrics.masks import check_raters, draw_weights, rater_frequencies
+from monai_flowssn.metrics.masks import check_probabilities, check_raters, draw_weights, rater_frequencies
 from monai_flowssn.options import check_option
 
 # Logarithms that are alive at once (32 MiB).
@@ -181,10 +181,7 @@ def check_soft(pred: Tensor, raters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             f"pred and raters have shapes {tuple(pred.shape)} and {tuple(raters.shape)}, but (B, N, K, *S) and "
             "(B, R, *S) must agree in B and in *S: resample one onto the grid of the other."
         )
-    low, high = (float(v) for v in pred.aminmax())
-    # The rounding of half precision and of an adaptive solver is let through, logits and NaN are not.
-    if not (low >= -0.01 and high <= 1.01):
-        raise ValueError(f"pred lies in [{low}, {high}], but probabilities lie in [0, 1]: apply the softmax over K.")
+    check_probabilities(pred, "pred", dim=2)
     return pred, raters, annotated
 
 

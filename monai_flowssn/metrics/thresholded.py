@@ -9,7 +9,7 @@ from monai.metrics.calibration import calibration_binning
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from monai_flowssn.metrics.masks import rater_frequencies
+from monai_flowssn.metrics.masks import check_probabilities, rater_frequencies
 from monai_flowssn.options import check_option
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -59,6 +59,7 @@ def compute_thresholded(
             f"mean and raters have shapes {tuple(mean.shape)} and {tuple(raters.shape)}, but (B, K, *S) and (B, R, *S) "
             "must agree in B and in *S: resample one onto the grid of the other."
         )
+    check_probabilities(mean, "mean", dim=1)
     values = [_at_level(p, q, t, score, num_bins) for t in levels]
     return torch.stack(values).mean((0, 2))
 

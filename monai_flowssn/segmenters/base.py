@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from monai_flowssn.annotations import check_masks
+from monai_flowssn.annotations import check_classes, check_masks
 from monai_flowssn.kernel_score import kernel_score
 
 __all__ = [
@@ -49,8 +49,7 @@ class StochasticSegmenter(nn.Module, ABC):
 
     def __init__(self, *, num_classes: int) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"num_classes is {num_classes}; the background counts as a class: pass 2 or more.")
+        check_classes(num_classes)
         self.num_classes = num_classes
 
     @abstractmethod

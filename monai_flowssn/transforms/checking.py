@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from torch import Tensor
 
-from monai_flowssn.annotations import MISSING, annotated_raters, comparable
+from monai_flowssn.annotations import MISSING, annotated_raters, check_classes, comparable
 from monai_flowssn.data.cases import case_title
 from monai_flowssn.data.geometry import check_same_place, whole_affine
 
@@ -24,8 +24,8 @@ class CheckCased(Transform):
     Args:
         num_classes: K; class ids are 0 to K - 1, and -1 everywhere for a rater who did not annotate the case.
         class_values: what the masks hold for class 0, 1, ..., K values such as [0, 255]; none where they hold the class ids.
-        intensity_range: lowest and highest intensity that will be told apart; the first image that lies outside by nine tenths
-            or more is told in a warning.
+        intensity_range: lowest and highest intensity that will be told apart; an image that lies outside as a whole is refused,
+            the first that does by nine tenths or more told in a warning.
     """
 
     def __init__(
@@ -35,8 +35,7 @@ class CheckCased(Transform):
         class_values: Sequence[float] = (),
         intensity_range: Sequence[float] | None = None,
     ) -> None:
-        if num_classes < 2:
-            raise ValueError(f"Got num_classes={num_classes}; count the background too, so at least 2.")
+        check_classes(num_classes)
         values = list(class_values)
         if values and (len(set(values)) != num_classes or len(values) != num_classes or MISSING in values):
             raise ValueError(
@@ -46,6 +45,7 @@ class CheckCased(Transform):
         if intensity_range is not None and not intensity_range[0] < intensity_range[1]:
             raise ValueError(f"Got intensity_range={list(intensity_range)}; the first must be below the second.")
         self.num_classes, self.class_values, self.intensity_range = num_classes, values, intensity_range
+        self._warned = False
         self.dtype = torch.int8 if num_classes <= 128 else torch.int16
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -66,14 +66,19 @@ class CheckCased(Transform):
 
     def _check_range(self, image: Tensor, name: str) -> None:
         low, high = self.intensity_range or (0, 0)
-        outside = ((image < low) | (image > high)).float().mean().item()
-        if outside >= 0.9:
-            self.intensity_range = None  # once is enough
-            warnings.warn(
-                f"{name}: {outside:.0%} of the image lies outside intensity_range={[low, high]} and is clipped; its intensities "
-                f"go from {image.min().item():g} to {image.max().item():g}. Give --data::intensity_range ([-1000, 400] for CT).",
-                stacklevel=2,
-            )
+        outside = (image < low) | (image > high)
+        share = outside.float().mean().item()
+        if share < 0.9:
+            return
+        said = (
+            f"{name}: {share:.0%} of the image lies outside intensity_range={[low, high]} and is clipped; its intensities "
+            f"go from {image.min().item():g} to {image.max().item():g}. Give --data::intensity_range ([-1000, 400] for CT)."
+        )
+        if bool(outside.all()):
+            raise ValueError(said)
+        if not self._warned:  # once is enough
+            self._warned = True
+            warnings.warn(said, stacklevel=3)
 
     def _class_ids(self, label: Tensor, name: str) -> Tensor:
         """Return label (R, *S) as class ids, after looking at every value in its own type."""

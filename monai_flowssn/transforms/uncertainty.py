@@ -9,6 +9,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
+from monai_flowssn.data.cases import case_title
+
 __all__ = ["DrawsToMapsd", "collect_draws", "entropy"]
 
 
@@ -65,6 +67,9 @@ class DrawsToMapsd(Transform):
     Args:
         keys: key of the draws, class probabilities (N, K, *S), or of what :func:`collect_draws` makes of them.
         image_key: the image (C, *S) that the draws belong to.
+
+    Raises:
+        ValueError: for draws of another shape than the image, or that are not all numbers: their arg max would be background.
     """
 
     def __init__(self, keys: str = "pred", *, image_key: str = "image") -> None:
@@ -85,6 +90,7 @@ class DrawsToMapsd(Transform):
             pred = pred.as_tensor() if isinstance(pred, MetaTensor) else pred
             _check_draws(pred, image)
             pred = collect_draws([pred], pred.new_empty((len(pred), *pred.shape[2:]), dtype=torch.uint8))
+        _check_finite(pred["mean"], case_title(data))
         return {**data, **{name: _with_meta_of(image, values) for name, values in _maps(pred).items()}}
 
 
@@ -111,6 +117,16 @@ def _check_draws(pred: torch.Tensor, image: torch.Tensor) -> None:
         raise ValueError(
             f"Draws and their image have the same size; got {tuple(pred.shape[2:])} and {tuple(image.shape[1:])}. "
             "Compute the maps before `Invertd`, then invert the maps."
+        )
+
+
+def _check_finite(mean: torch.Tensor, title: str) -> None:
+    wrong = ~mean.isfinite().all(dim=0)  # one draw that is no number makes the mean none
+    if wrong.any():
+        raise ValueError(
+            f"{title}: the network's draws are NaN or infinite at {int(wrong.sum())} of {wrong.numel()} pixels, but "
+            "probabilities are finite. Take weights from before the training went wrong, or draw in float32 on a GPU (amp of the "
+            "evaluator)."
         )
 
 

@@ -3,7 +3,7 @@
 from monai_flowssn.workflows.devices import on_device, own_device, precision, start_process
 from monai_flowssn.workflows.evaluation import case_loader, evaluation_metrics, evaluator, validation_metrics
 from monai_flowssn.workflows.preprocessing import Data
-from monai_flowssn.workflows.tracking import mlflow_run, plain_settings
+from monai_flowssn.workflows.tracking import mlflow_run, model_options, plain_settings
 from monai_flowssn.workflows.training import prepare, trainer, training_loader
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "evaluation_metrics",
     "evaluator",
     "mlflow_run",
+    "model_options",
     "on_device",
     "own_device",
     "plain_settings",

@@ -50,13 +50,21 @@ def validation_metrics(*, draws: int, num_classes: int) -> dict[str, CaseMetricH
     It does not count a draw's distance to itself, which would favour draws that differ too little.
 
     Args:
-        draws: number of draws N.
+        draws: number of draws N, at least 2.
         num_classes: K.
+
+    Raises:
+        ValueError: for one draw, which has no distance to another: its metric would be NaN, and no model the best.
 
     Example:
         >>> list(validation_metrics(draws=16, num_classes=2))
         ['val_ged_u_n16', 'val_ged_v_n16']
     """
+    if draws < 2:
+        raise ValueError(
+            f"validation makes {draws} draw per image (--validate::inferer::n), but the metric that chooses the model compares "
+            "draws with each other: give 2 or more, such as 16."
+        )
     shared = CompareOnce(num_classes=num_classes)
     return {
         f"val_ged_{name}_n{draws}": CaseMetricHandler("ged", shared, estimator=name, num_classes=num_classes)

@@ -125,6 +125,13 @@ class Data:
         names = ("folds", "fold", "train_rater", "intensity_range", "class_values")
         return {f"data::{name}": getattr(self, name) for name in names}
 
+    @property
+    def seen(self) -> dict[str, Any]:
+        """What a network sees of an image, and its classes, by the option that it is: the same wherever a model is used."""
+        names = ("channels", "num_classes", "intensity_range", "class_values", "crops", "context")
+        values = {f"data::{name}": getattr(self, name) for name in names}
+        return {name: list(each) if isinstance(each, (list, tuple)) else each for name, each in values.items()}
+
     def training(self, spatial_size: Sequence[int]) -> list[Transform]:
         """Return what makes (C, *spatial_size) and (R, *spatial_size) of a case, anew each time from the first random one on."""
         # plain tensors: the metadata that MONAI tracks costs more than the transforms

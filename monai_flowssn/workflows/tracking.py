@@ -1,4 +1,4 @@
-"""The MLflow run of a training or an evaluation."""
+"""What a configuration says of a run: its settings for MLflow, and what a model depends on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 
 from monai_flowssn.handlers import MLflowRunHandler
 from monai_flowssn.handlers.run_facts import calling_config
+from monai_flowssn.workflows.preprocessing import Data
 
-__all__ = ["mlflow_run", "plain_settings"]
+__all__ = ["mlflow_run", "model_options", "plain_settings"]
 
+#: Arguments of segmenters that a trained model may be given anew: how it draws, and of how many draws its loss was.
+DRAWING = ("steps", "solver", "grid_power", "guidance", "ancestral", "samples", "train_draws")
 PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume")  # where and how it runs, not what it is
 
 
@@ -69,6 +72,26 @@ def plain_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         elif _is_plain(value) and name not in PLACES:
             settings[name] = value
     return settings
+
+
+def model_options(data: Data, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return by their ids the options that a model depends on: what its images are, and its network.
+
+    Not what decides how it draws, which may change, nor what follows from others.
+
+    Args:
+        data: what it is trained or used on.
+        config: the configuration, not parsed; by default the one that is being parsed.
+    """
+    config = calling_config() or {} if config is None else config
+    named = {name: config[name] for name in ("method_name", "spatial_size") if _is_plain(config.get(name, "$"))}
+    described, network = config.get("data"), config.get("network_def", {})
+    if isinstance(described, Mapping):
+        named["data::geometry"] = described.get("geometry", [])
+    if "_target_" in network:
+        named["network_def::_target_"] = network["_target_"]
+    numbers = {name: value for name, value in _leaves(network) if name not in DRAWING}
+    return {**named, **data.seen, **{f"network_def::{name.replace('.', '::')}": each for name, each in numbers.items()}}
 
 
 def _leaves(value: Mapping[str, Any]) -> list[tuple[str, Any]]:

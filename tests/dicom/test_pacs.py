@@ -131,9 +131,10 @@ def test_one_command_draws_a_study_and_stores_the_results(
     send(tmp_path / "scanner", port)
     bundle = ROOT / "bundles" / "ssn_segmentation"
     tiny_options = {**tiny_scale("ssn"), **tiny_options}
+    tiny_options["data::intensity_range"] = [-1000, 400]
     run("training", config_file=str(bundle / "configs" / "train.yaml"), **tiny_options)  # it has to run, not to be good
     made = {key: value for key, value in tiny_options.items() if key not in ("bundle_root", "dataset_dir")}
-    settings = [f"{key}={json.dumps(value)}" for key, value in {**made, "data::intensity_range": [-1000, 400]}.items()]
+    settings = [f"{key}={json.dumps(value)}" for key, value in made.items()]
     model = str(tmp_path / "models" / "model.pt")
     main(["package", str(bundle), str(tmp_path / "tiny_segmentation"), "--model", model, "--set", *settings])
     into = tmp_path / "answers"

@@ -33,12 +33,12 @@ def app(tiny_options: dict, tiny_lidc: Path, tmp_path: Path, request: pytest.Fix
     """A folder with studies and a trained model, of whole images or of their centre."""
     app = tmp_path / "app"
     bundle = ROOT / "bundles" / "ssn_segmentation"
-    tiny_options = {**tiny_scale("ssn"), **tiny_options}
+    tiny_options = {**tiny_scale("ssn"), **tiny_options, "data::crops": request.param, "data::jitter": 0}
     run("training", config_file=str(bundle / "configs" / "train.yaml"), **tiny_options)
     settings = {key: value for key, value in tiny_options.items() if key not in ("bundle_root", "dataset_dir")}
     command = [sys.executable, "-m", "monai_flowssn", "package", bundle, app / "model" / MODEL]
     command += ["--model", tmp_path / "models" / "model.pt", "--set"]
-    command += [f"{key}={json.dumps(value)}" for key, value in {**settings, "data::crops": request.param}.items()]
+    command += [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     subprocess.run(command, cwd=ROOT, check=True)
     write_studies(app / "studies", tiny_lidc)
     return app

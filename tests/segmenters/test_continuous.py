@@ -236,7 +236,7 @@ def test_every_solver_gives_probabilities_of_known_logits(velocity, solver):
         ({"grid_power": 0.0}, "grid power is 0.0; .*above 0"),
         ({"base_std": 0.0}, "base_std is 0.0"),
         ({"train_draws": 0}, "train_draws 0"),
-        ({"num_classes": 1}, "num_classes is 1"),
+        ({"num_classes": 1}, "num_classes=1"),
     ],
 )
 def test_bad_options_are_refused_at_once(options, message):

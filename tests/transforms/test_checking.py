@@ -55,12 +55,21 @@ def test_one_class_is_refused():
         CheckCased(num_classes=1)
 
 
-def test_an_intensity_range_that_leaves_nearly_nothing_is_told_once():
+def test_an_intensity_range_that_leaves_nearly_nothing_is_told_once_and_one_that_leaves_nothing_is_refused():
     check = CheckCased(num_classes=2, intensity_range=[0, 255])
-    with pytest.warns(UserWarning, match=r"'c7': 100% of the image lies outside intensity_range=\[0, 255\]"):
-        check(item(zeros(1, 2, 2), image=torch.full((1, 2, 2), -800.0)))
-    check(item(zeros(1, 2, 2), image=torch.full((1, 2, 2), -800.0)))
-    CheckCased(num_classes=2, intensity_range=[0, 255])(item(zeros(1, 2, 2)))
+    image = torch.full((1, 2, 20), -800.0)
+    with pytest.raises(
+        ValueError, match=r"^Case 'c7': 100% .* intensity_range=\[0, 255\] .* from -800 to -800. Give --data"
+    ):
+        check(item(zeros(1, 2, 20), image=image))
+    image[..., 0] = 12
+    with pytest.warns(UserWarning, match=r"^Case 'c7': 95% of the image lies outside intensity_range=\[0, 255\]"):
+        check(item(zeros(1, 2, 20), image=image))
+    check(item(zeros(1, 2, 20), image=image))
+    with pytest.raises(ValueError, match="100%"):
+        check(item(zeros(1, 2, 20), image=torch.full((1, 2, 20), 256.0)))
+    for black_or_white in (0.0, 255.0):
+        check(item(zeros(1, 2, 2), image=torch.full((1, 2, 2), black_or_white)))
     with pytest.raises(ValueError, match="the first must be below the second"):
         CheckCased(num_classes=2, intensity_range=[400, -1000])
 

@@ -20,7 +20,7 @@ from monai.transforms import (
 from PIL import Image
 
 from monai_flowssn.transforms.saving import LABEL_MAPS, MAPS, SaveMapsd
-from monai_flowssn.transforms.uncertainty import DrawsToMapsd, entropy
+from monai_flowssn.transforms.uncertainty import DrawsToMapsd, collect_draws, entropy
 
 
 def binary_entropy(p: float) -> float:
@@ -172,9 +172,21 @@ def test_off_centre_object_returns_to_its_place(tmp_path):
     np.testing.assert_allclose(mean, 0.9 * image[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("reduced", [False, True])
+def test_draws_that_are_no_numbers_are_refused_by_case(bad, reduced):
+    """Their arg max would be "no lesion", whether they come as they are or reduced while they were made."""
+    pred = random_draws(3, 2, 4, 5)
+    pred[1, 1, 2, 3] = pred[2, 0, 0, 0] = bad
+    given = collect_draws([pred[:2], pred[2:]], torch.empty(3, 4, 5, dtype=torch.uint8)) if reduced else pred
+    with pytest.raises(ValueError, match=r"^Case 'p1': .*NaN or infinite at 2 of 20 pixels"):
+        DrawsToMapsd()({"image": torch.zeros(1, 4, 5), "pred": given, "case": "p1"})
+
+
 def test_maps_stay_on_the_device_of_the_draws():
-    data = DrawsToMapsd()({"image": torch.zeros(1, 4, 5), "pred": torch.empty(3, 2, 4, 5, device="meta")})
-    assert {name: data[name].device.type for name in MAPS} == dict.fromkeys(MAPS, "meta")
+    """`meta` is a device without values, which therefore says where one is looked at: at the check, after all is reduced."""
+    collected = collect_draws([torch.empty(3, 2, 4, 5, device="meta")], torch.empty(3, 4, 5, device="meta"))
+    assert {values.device.type for values in collected.values()} == {"meta"}
 
 
 def test_several_foreground_classes_lie_on_the_last_axis(tmp_path):

@@ -10,7 +10,17 @@ from monai.handlers import StatsHandler
 from torch import nn
 
 from monai_flowssn.handlers import BestCheckpoint, Budget, Finishing, MLflowRunHandler, WarmUpEMAHandler
-from monai_flowssn.workflows import Data, case_loader, on_device, plain_settings, precision, trainer, training_loader
+from monai_flowssn.metrics import compute_ged
+from monai_flowssn.workflows import (
+    Data,
+    case_loader,
+    on_device,
+    plain_settings,
+    precision,
+    trainer,
+    training_loader,
+    validation_metrics,
+)
 from monai_flowssn.workflows.evaluation import quiet
 
 
@@ -89,6 +99,14 @@ def test_a_training_without_validation_is_refused():
             ckpt_dir="nowhere",
             train_data_loader=[],
         )
+
+
+def test_a_validation_under_which_no_model_could_be_chosen_is_refused():
+    with pytest.raises(ValueError, match=r"1 draw per image \(--validate::inferer::n\).* give 2 or more"):
+        validation_metrics(draws=1, num_classes=2)
+    (key, *_), draws = validation_metrics(draws=2, num_classes=2), torch.tensor([[[0, 1], [0, 1]]])
+    assert key == "val_ged_u_n2"
+    assert compute_ged(draws, draws, estimator="u").item() == 0  # so two are enough
 
 
 def test_settings_are_plain_values():
