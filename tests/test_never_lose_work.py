@@ -204,6 +204,9 @@ def test_two_processes_are_as_good_as_one(tiny_options: dict, tmp_path: Path, mo
     }  # an odd one out
     options["train::dataset::data"] = "$@data.items('train', 5)"
     options |= {"train::inferer::autocast": False, "mlflow::loss_every": 1}  # rounding to bfloat16 depends on the batch
+    options["lr"] = (
+        0.001  # Adam's first steps are of its size, in a direction that rounding decides where a gradient is almost 0
+    )
     run("training", config_file=configs("unet", "train")[2:-2], **{**options, "bundle_root": str(one)})
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
     options |= {"bundle_root": str(two), "batch_size": 1}
@@ -211,7 +214,7 @@ def test_two_processes_are_as_good_as_one(tiny_options: dict, tmp_path: Path, mo
     done = call(*torchrun, "training", "--config_file", configs("unet", "train", "multi_gpu_train"), *overrides)
     assert done.returncode == 0, done.stderr[-3000:]
     weights = [torch.load(folder / "models" / "last.ckpt", weights_only=True)["network"] for folder in (one, two)]
-    torch.testing.assert_close(*weights, rtol=0, atol=2e-4)  # a step of Adam is 0.01
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-4)  # a step of Adam is 0.001
     ((status, expected),), ((_, metrics),) = tracked(one), tracked(two)
     assert status == "FINISHED"
     assert metrics["val_ged_v_n3"] == pytest.approx(expected["val_ged_v_n3"], abs=1e-4)
