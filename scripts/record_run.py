@@ -23,13 +23,17 @@ from typing import Any
 import torch
 import yaml
 from mlflow import MlflowClient
+from monai.bundle import ConfigParser
 from monai.bundle import run as run_workflow
 
 from monai_flowssn.data import lidc
+from monai_flowssn.handlers.fixed_options import OPTIONS_FILE
+from monai_flowssn.handlers.run_facts import to_yaml
 from monai_flowssn.inferers.draws import cpu_autocast
 from monai_flowssn.metrics import compute_ged
 from monai_flowssn.reports.runs import Run, read_table
 from monai_flowssn.shipped import embedded_score, load_shipped
+from monai_flowssn.workflows.tracking import model_options
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST = {"split": "test", "limit": 400, "eval_draws": 100, "presets": ["extended"]}
@@ -114,7 +118,16 @@ def ship(weights: Path, facts: dict[str, Any], bundle: Path) -> None:
     """Put weights and what is known of them into a bundle."""
     (bundle / "models").mkdir(exist_ok=True)
     shutil.copy(weights, bundle / "models" / "model.pt")
+    write_options(bundle)
     write_json(bundle / "models" / "shipped.json", facts)
+
+
+def write_options(bundle: Path) -> None:
+    """Write beside the weights what they depend on: the options of the bundle, with which they were trained."""
+    config = ConfigParser()
+    config.read_config(str(bundle / "configs" / "inference.yaml"))
+    options = model_options(config.get_parsed_content("data"), config.get())
+    (bundle / "models" / OPTIONS_FILE).write_text(to_yaml(options) or "", encoding="utf-8")
 
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:
