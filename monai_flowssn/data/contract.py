@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 
-from monai_flowssn.annotations import check_labels
+from monai_flowssn.annotations import MAX_CLASSES, check_labels
 from monai_flowssn.data.cases import Case, case_title
 from monai_flowssn.data.geometry import check_affine, check_same_place, whole_affine
 from monai_flowssn.data.manifest import fingerprint
@@ -17,7 +17,6 @@ from monai_flowssn.data.splits import SPLITS
 
 __all__ = ["check_loader"]
 
-LARGEST = 2**15 - 1  # class id that the transforms keep
 Loader = Callable[..., list[Case]]
 
 
@@ -102,7 +101,7 @@ def _check_case(case: Case, where: str) -> None:
     if not torch.isfinite(image.as_tensor().float()).all():
         raise ValueError(f"{title}: the image has NaN or infinite values; correct or leave out the case.")
     try:
-        annotated = check_labels(label[None], "masks", LARGEST)[0].flatten(1) >= 0
+        annotated = check_labels(label[None], "masks", MAX_CLASSES)[0].flatten(1) >= 0
     except ValueError as error:
         raise ValueError(f"{title}: {error}") from error
     if not annotated.any() or not torch.equal(annotated.any(1), annotated.all(1)):

@@ -72,6 +72,7 @@ def test_a_series_as_inference_reads_it(tiny_options: dict, tmp_path: Path) -> N
     tiny_options = {**tiny_scale("ssn"), **tiny_options}
     run("training", config_file=str(bundle / "train.yaml"), **tiny_options)  # it has to run, not to be good
     options = {**tiny_options, "datalist_file": str(tmp_path / "datalist.json"), "data::intensity_range": [-1000, 400]}
+    options["force_options"] = True  # it was trained on other intensities
     del options["dataset_dir"]
     files = [str(bundle / "inference.yaml"), str(ROOT / "configs" / "data" / "datalist.yaml")]
     run("inference", config_file=files, **options)
