@@ -58,11 +58,15 @@ class Budget:
         now = time.perf_counter()
         self.spent, self._mark = self.spent + now - self._mark, now
 
+    def _share_of_limits(self) -> float:
+        """Return how much of the limit that is nearest is spent; 1 or more at its end, 0 without limits."""
+        limits = [(self.spent, self.seconds), (self.cpu_spent, self.cpu_seconds)]
+        return max((spent / limit for spent, limit in limits if limit is not None), default=0.0)
+
     def _measure(self, engine: Engine) -> bool:
         """Bring ``progress`` up to date; return whether a limit is reached."""
         self._read()
-        limits = [(self.spent, self.seconds), (self.cpu_spent, self.cpu_seconds)]
-        timed = max((spent / limit for spent, limit in limits if limit is not None), default=0.0)
+        timed = self._share_of_limits()
         if idist.get_world_size() > 1:  # clocks differ, and processes that stop at different steps would wait for ever
             timed = float(idist.broadcast(timed, src=0))  # type: ignore[arg-type]
         counted = engine.state.iteration / (engine.state.max_epochs * engine.state.epoch_length)  # type: ignore[operator]
@@ -85,6 +89,5 @@ class Budget:
         """Continue from :meth:`state_dict`; where nothing is left, the training that has just started ends at once."""
         self.spent, self.cpu_spent = state_dict["spent"], state_dict["cpu_spent"]
         self._mark = time.perf_counter()
-        limits = [(self.spent, self.seconds), (self.cpu_spent, self.cpu_seconds)]
-        if self._engine is not None and any(limit is not None and spent >= limit for spent, limit in limits):
+        if self._engine is not None and self._share_of_limits() >= 1:
             self._engine.terminate()
