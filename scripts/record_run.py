@@ -27,8 +27,8 @@ from monai.bundle import ConfigParser
 from monai.bundle import run as run_workflow
 
 from monai_flowssn.data import lidc
-from monai_flowssn.handlers.fixed_options import OPTIONS_FILE
 from monai_flowssn.handlers.run_facts import to_yaml
+from monai_flowssn.handlers.trained_options import OPTIONS_FILE
 from monai_flowssn.inferers.draws import cpu_autocast
 from monai_flowssn.metrics import compute_ged
 from monai_flowssn.reports.runs import Run, read_table

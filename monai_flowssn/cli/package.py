@@ -21,7 +21,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from monai_flowssn.cli.shipped import bundle, overlay
-from monai_flowssn.handlers.fixed_options import OPTIONS_FILE, check_trained_options
+from monai_flowssn.handlers.trained_options import OPTIONS_FILE, check_trained_options
 from monai_flowssn.options import unread_ids
 from monai_flowssn.workflows import model_options
 

@@ -13,8 +13,8 @@ from ignite.handlers import DiskSaver
 from torch import nn
 
 from monai_flowssn.files import written_whole
-from monai_flowssn.handlers.fixed_options import OPTIONS_FILE
 from monai_flowssn.handlers.run_facts import to_yaml
+from monai_flowssn.handlers.trained_options import OPTIONS_FILE
 
 
 class BestCheckpoint:

@@ -9,7 +9,7 @@ from typing import Any
 from ignite.engine import Engine
 from monai.handlers import CheckpointLoader
 
-from monai_flowssn.handlers.fixed_options import check_trained_options
+from monai_flowssn.handlers.trained_options import check_trained_options
 
 
 class WeightsLoader(CheckpointLoader):

@@ -30,7 +30,7 @@ class ContinuousFlowSSN(StochasticSegmenter):
       masks exactly; those of one image to its own masks as far as :math:`y_t` tells the flow which image it is
       (:class:`InformedFlowSSN` tells it);
     * ``"path"``: :math:`\mathrm{softmax}(\eta) - u` with u the start of the trajectory, as the authors' code does. It takes u for
-      :math:`E[u | y_t]`, so it is biased towards the majority, more so the rarer a mode is.
+      :math:`E[u | y_t]`, so it is biased towards the frequent modes, more so the rarer a mode is.
 
     Args:
         base: ``base(image) -> (B, K or 2K, *S)``, any module; 2K outputs are the mean and the log standard deviation of the base.

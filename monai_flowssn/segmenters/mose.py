@@ -88,7 +88,7 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
     all annotations, and 1 later (there when the loss stalls, here after ``capacity_steps``); an expert starts with standard
     deviation 1/8. The plan is exact for every gamma, where that code is greedy. The KL is between experts: that between single
     draws differs by a term without gradient. Ours is the start of the means, a Latin hypercube over [-2, 2]: experts that start
-    alike may all learn the majority.
+    alike may all learn the most frequent annotation.
 
     Args:
         features: ``features(image) -> (B, F, *S)``, any module.

@@ -20,7 +20,7 @@ from monai_flowssn.handlers import (
     EarlyStop,
     EpochSeed,
     Finishing,
-    FixedOptions,
+    KeptOptions,
     LastCheckpoint,
     LastValidation,
     MLflowRunHandler,
@@ -120,7 +120,7 @@ def trainer(
         ValueError: without a ``ValidationHandler``, because it chooses the model.
     """
     parts = {
-        "fixed": FixedOptions(data.fixed),
+        "kept": KeptOptions(data.kept),
         "network": network,
         "ema": ema,
         "optimizer": optimizer,

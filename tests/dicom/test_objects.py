@@ -47,7 +47,7 @@ def test_every_voxel_is_in_its_place(classes: int, tmp_path: Path) -> None:
     paths = write_objects(tmp_path / "scan", read_series(tmp_path / "series"))
     names = [path.name.removeprefix("scan_").removesuffix(".dcm") for path in paths]
     assert names == ["segmentation", "draw_001", "draw_002", "draw_003", "entropy", "mutual_information"]
-    labels = [maps["majority"], *np.moveaxis(maps["draws"], -1, 0)]
+    labels = [maps["segmentation"], *np.moveaxis(maps["draws"], -1, 0)]
     for path, expected in zip(paths[:4], labels):
         segmentation = hd.seg.segread(path)
         assert list(segmentation.segment_numbers) == list(range(1, classes + 1))
