@@ -214,9 +214,9 @@ def test_colour_picture_gives_upright_png_of_its_size(tmp_path):
         "eye_draws_000.png",
         "eye_entropy.png",
         "eye_expected_entropy.png",
-        "eye_segmentation.png",
         "eye_mean.png",
         "eye_mutual_information.png",
+        "eye_segmentation.png",
     ]
     with Image.open(folder / "eye_segmentation.png") as saved:
         np.testing.assert_array_equal(np.asarray(saved), picture[..., 0] // 255)  # class ids, whatever the palette
