@@ -11,7 +11,6 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from monai_flowssn.handlers.finishing import Finishing
 from monai_flowssn.inferers.windows import windowed_draws
 
 __all__ = ["DrawInferer", "LossInferer", "cpu_autocast"]
@@ -31,17 +30,14 @@ class LossInferer(Inferer):
     """Call ``network(image, masks)`` for training: the loss terms, in the precision that the CPU is fastest in.
 
     Args:
-        finishing: where given, it says when training is on the kernel score, and of how many draws.
         autocast: whether to use bfloat16 where the CPU has it.
     """
 
-    def __init__(self, finishing: Finishing | None = None, *, autocast: bool = True) -> None:
+    def __init__(self, *, autocast: bool = True) -> None:
         super().__init__()
-        self.finishing, self.autocast = finishing, autocast
+        self.autocast = autocast
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if self.finishing is not None and self.finishing.active:
-            kwargs["score_draws"] = self.finishing.draws
         with cpu_autocast(inputs.device, self.autocast):
             return network(inputs, *args, **kwargs)
 

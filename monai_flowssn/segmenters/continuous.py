@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from monai.networks.utils import one_hot
+from monai.utils import unsqueeze_right
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_flowssn.annotations import pick_rater
 from monai_flowssn.options import check_option
 from monai_flowssn.sampling import SOLVERS, VELOCITIES, time_grid
-from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot, repeat_rows
+from monai_flowssn.segmenters.base import StochasticSegmenter, repeat_rows
 from monai_flowssn.segmenters.gaussian_base import gaussian_base
 
 __all__ = ["ContinuousFlowSSN"]
@@ -75,16 +77,16 @@ class ContinuousFlowSSN(StochasticSegmenter):
         self.steps, self.grid_power = steps, grid_power
         self.train_draws = train_draws
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         m = self.train_draws
         mask = pick_rater(masks, m).flatten(0, 1).long()  # (B * m, *S)
-        y = one_hot(mask, self.num_classes)  # (B * m, K, *S)
+        y = one_hot(mask[:, None], self.num_classes)  # (B * m, K, *S)
         code = tuple(repeat_rows(part, m) for part in self.encode(image))
         u = code[0] + code[1] * torch.randn_like(code[0])
         # one time in each m-th of [0, 1]: every t is uniform, and a case sees early and late ones
         t = (torch.rand(len(image), 1, device=image.device) + torch.arange(m, device=image.device) / m).remainder(1)
         t = t.flatten()  # (B * m,)
-        y_t = torch.lerp(u, y, as_column(t, u))
+        y_t = torch.lerp(u, y, unsqueeze_right(t, u.ndim))
         return {"loss": F.cross_entropy(self.flow_logits(y_t, t, code), mask)}
 
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:

@@ -140,7 +140,7 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
         self.log_deviation = nn.Parameter(torch.full((experts, head.latent_dim), math.log(1 / 8)))
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         weights = rater_weights(masks)  # (B, R)
         y = F.one_hot(masks.clamp(min=0).long(), self.num_classes).movedim(-1, 2)  # (B, R, K, *S)
         projected, log_gate = self._project(image), self._log_gate(image)
