@@ -14,6 +14,7 @@ from monai_flowssn.data.lidc_idri import lidc
 from monai_flowssn.data.splits import SPLITS
 from monai_flowssn.metrics import compute_ged
 from monai_flowssn.segmenters import StochasticSegmenter
+from monai_flowssn.weights import load_weights
 
 __all__ = ["embedded_score", "load_shipped"]
 
@@ -29,13 +30,10 @@ def load_shipped(bundle: str | Path, weights: str | Path | None = None) -> Stoch
         ValueError: if there is no such bundle, or it has no weights.
     """
     folder = bundle_folder(str(bundle))
-    weights = Path(weights or folder / "models" / "model.pt")
-    if not weights.is_file():
-        raise ValueError(f"{weights} does not exist; train it, or choose a bundle with weights (monai-flowssn list).")
     config = ConfigParser()
     config.read_config(str(folder / "configs" / "inference.yaml"))
     model: StochasticSegmenter = config.get_parsed_content("network_def")
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))  # bfloat16 becomes float32
+    load_weights(model, weights or folder / "models" / "model.pt")
     return model.eval()
 
 

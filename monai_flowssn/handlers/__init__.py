@@ -1,10 +1,11 @@
 """Ignite handlers: what training and evaluation need beside MONAI's own."""
 
-from monai_flowssn.handlers.best_checkpoint import BestCheckpoint, EarlyStop
+from monai_flowssn.handlers.best_checkpoint import BestCheckpoint
 from monai_flowssn.handlers.bfloat16 import UnscaledBFloat16
 from monai_flowssn.handlers.budget import Budget
 from monai_flowssn.handlers.case_table import CaseTable
 from monai_flowssn.handlers.clip_gradient import ClipGradient
+from monai_flowssn.handlers.early_stop import EarlyStop
 from monai_flowssn.handlers.ema import WarmUpEMAHandler
 from monai_flowssn.handlers.epoch_seed import EpochSeed
 from monai_flowssn.handlers.finishing import Finishing, stage_schedule

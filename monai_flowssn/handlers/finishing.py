@@ -87,7 +87,7 @@ class Finishing:
 
 
 def stage_schedule(
-    optimizer: Optimizer, finishing: Finishing, *, warmup_steps: int = 0, to_zero: bool = True, finish_rate: float = 0.3
+    optimizer: Optimizer, finishing: Finishing, warmup_steps: int = 0, to_zero: bool = True, *, finish_rate: float = 0.3
 ) -> LambdaLR:
     """Return a schedule of the learning rate, the same in both stages of a training: a linear warm-up, then a cosine to zero.
 

@@ -48,7 +48,7 @@ class SamplingInferer(Inferer):
     Args:
         n: number of draws N.
         seed: where given, the draws of an image are a function of this seed and the image, whatever batch or process it is in;
-            the global random state is left as it was. The two inferers need not make the same draws of one seed.
+            the global random state is left as it was. The two inferers make the same draws of one seed.
         window: where given, images are drawn by windows of this size (:func:`~monai_flowssn.inferers.windowed_draws`).
         overlap: share of a window that the next one covers at least.
         autocast: whether to use bfloat16 where the CPU has it.
@@ -86,7 +86,7 @@ class DrawInferer(SamplingInferer):
             return self._draw(image, network)
         with own_randomness(image):
             if self.window is None:  # the noise image by image, the network on all of them
-                noise = [self._seeded(row, network.draw_noise, row, self.n) for row in image.split(1)]
+                noise = [self._seeded(row, self._noise, row, network) for row in image.split(1)]
                 return network.sample(image, self.n, tuple(map(torch.cat, zip(*noise))))
             return torch.cat([self._seeded(row, self._draw, row, network) for row in image.split(1)])
 
@@ -94,11 +94,16 @@ class DrawInferer(SamplingInferer):
         torch.manual_seed(image_seed(row, self.seed or 0))
         return action(*args)
 
+    def _noise(self, image: Tensor, network: Any) -> tuple[Tensor, ...]:
+        """Return the noise that ``network.stream`` would draw for this image alone."""
+        parts = [network.draw_noise(image, m) for m in network.chunks(image, self.n)]
+        return tuple(torch.cat(part, dim=1) for part in zip(*parts))
+
     def _draw(self, image: Tensor, network: Any) -> Tensor:
         if self.window is None:
             return network.sample(image, self.n)
-        draws = windowed_draws(network, image, self.n, window=self.window, overlap=self.overlap, draws_at_once=self.n)
-        return next(draws)
+        draws = windowed_draws(network, image, self.n, window=self.window, overlap=self.overlap)
+        return torch.cat(list(draws), dim=1)
 
 
 def plain(image: Tensor) -> Tensor:

@@ -90,15 +90,19 @@ class StochasticSegmenter(nn.Module, ABC):
             raise ValueError(
                 f"noise of shapes {shapes}; each must begin with (B, N) = ({len(image)}, {n}): use draw_noise."
             )
-        code = self.encode(image)
-        pixels = self.pixels_at_once * (16 if image.is_cuda else 1)  # what fills a GPU overflows a cache
-        chunk = max(1, pixels // (len(image) * image[0, 0].numel()))
-        chunk = math.ceil(n / math.ceil(n / chunk))  # as equal as can be: no small rest, and one shape to compile
-        for start in range(0, n, chunk):
-            m = min(chunk, n - start)
+        code, start = self.encode(image), 0
+        for m in self.chunks(image, n):
             part = self.draw_noise(image, m) if noise is None else tuple(z[:, start : start + m] for z in noise)
             rows = tuple(repeat_rows(c, m) for c in code)
             yield self.decode(rows, tuple(z.flatten(0, 1) for z in part)).unflatten(0, (len(image), -1))
+            start += m
+
+    def chunks(self, image: Tensor, n: int) -> list[int]:
+        """Return how many of ``n`` draws of image (B, C, *S) are computed at once, in their order."""
+        pixels = self.pixels_at_once * (16 if image.is_cuda else 1)  # what fills a GPU overflows a cache
+        most = max(1, pixels // (len(image) * image[0, 0].numel()))
+        chunk = math.ceil(n / math.ceil(n / most))  # as equal as can be: no small rest, and one shape to compile
+        return [min(chunk, n - start) for start in range(0, n, chunk)]
 
     @torch.no_grad()
     def sample(self, image: Tensor, n: int, noise: tuple[Tensor, ...] | None = None) -> Tensor:

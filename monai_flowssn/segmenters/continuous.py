@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from monai_flowssn.annotations import pick_rater
 from monai_flowssn.options import check_option
-from monai_flowssn.sampling import SOLVERS, VELOCITIES, time_grid
+from monai_flowssn.sampling import SOLVERS, VELOCITIES, solver_grid
 from monai_flowssn.segmenters.base import StochasticSegmenter, repeat_rows
 from monai_flowssn.segmenters.gaussian_base import gaussian_base
 
@@ -71,7 +71,7 @@ class ContinuousFlowSSN(StochasticSegmenter):
         check_option("solver", solver, SOLVERS)
         if base_std <= 0 or train_draws < 1:
             raise ValueError(f"base_std is {base_std}, train_draws {train_draws}; they must be above 0 and at least 1.")
-        time_grid(steps, grid_power)  # refuses bad values here rather than at the first validation
+        solver_grid(solver, steps, grid_power)  # refuses bad values here rather than at the first validation
         self.base, self.flow = base, flow
         self.base_std, self.velocity, self.solver = base_std, velocity, solver
         self.steps, self.grid_power = steps, grid_power
@@ -103,7 +103,7 @@ class ContinuousFlowSSN(StochasticSegmenter):
         def probabilities(t: Tensor, y: Tensor) -> Tensor:
             return self.flow_logits(y, t.expand(len(y)), code).softmax(dim=1)
 
-        grid = time_grid(self.steps, self.grid_power).to(u.device)
+        grid = solver_grid(self.solver, self.steps, self.grid_power).to(u.device)
         return VELOCITIES[self.velocity](probabilities, u, grid, SOLVERS[self.solver])
 
     def flow_logits(self, y: Tensor, t: Tensor, code: tuple[Tensor, ...]) -> Tensor:

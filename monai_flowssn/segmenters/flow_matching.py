@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from monai_flowssn.annotations import pick_rater
 from monai_flowssn.options import check_option
-from monai_flowssn.sampling import SOLVERS, time_grid
+from monai_flowssn.sampling import SOLVERS, solver_grid
 from monai_flowssn.segmenters.base import StochasticSegmenter
 
 __all__ = ["FlowMatching", "class_probabilities", "mask_channels", "nearest_probabilities"]
@@ -56,7 +56,7 @@ class FlowMatching(StochasticSegmenter):
                 f"guidance is {guidance}, condition_dropout {condition_dropout}; they must be at least 0 and in [0, 1), and "
                 "guidance needs a network that was trained without the image too: pass a condition_dropout above 0."
             )
-        time_grid(steps)  # refuses bad values here rather than at the first validation
+        solver_grid(solver, steps)  # refuses bad values here rather than at the first validation
         self.net, self.guidance, self.condition_dropout = net, guidance, condition_dropout
         self.solver, self.steps = solver, steps
         self.channels = 1 if num_classes == 2 else num_classes
@@ -85,7 +85,7 @@ class FlowMatching(StochasticSegmenter):
             with_image, without = self._velocity(torch.cat([y, y]), t.expand(2 * len(y)), both).chunk(2)
             return torch.lerp(without, with_image, 1 + self.guidance)
 
-        y = SOLVERS[self.solver](guided, start, time_grid(self.steps).to(start.device))
+        y = SOLVERS[self.solver](guided, start, solver_grid(self.solver, self.steps).to(start.device))
         return class_probabilities((y + 1) / 2)
 
     def _velocity(self, y: Tensor, t: Tensor, image: Tensor) -> Tensor:

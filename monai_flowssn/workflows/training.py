@@ -124,56 +124,83 @@ def trainer(
     Raises:
         ValueError: without a ``ValidationHandler``, because it chooses the model.
     """
-    validation = _validation(train_handlers)
     settings = Optimisation(**optimisation)
-    ema = WarmUpEMAHandler(network, decay=settings.ema_decay)
-    best = BestCheckpoint(run.ckpt_dir, ema.ema_model, run.model_options)
-    validation.validator.network = ema.ema_model
-    for handler in (best, run):
-        handler.attach(validation.validator)
     budget = Budget(seconds=time_limit, cpu_seconds=cpu_limit)
-    finishing = Finishing(budget, share=finish, optimizer=optimizer, best=best)
-    schedule = stage_schedule(optimizer, finishing, warmup_steps=settings.warmup_steps, to_zero=settings.lr_to_zero)
-    state = {
-        "kept": KeptOptions(run.data.kept),
-        "network": network,
-        "ema": ema,
-        "optimizer": optimizer,
-        "lr_scheduler": schedule,
-        "mlflow": run,
-        "budget": budget,
-        "finishing": finishing,
-        "best": best,
-    }
-    seed = EpochSeed(train_data_loader.sampler.seed, train_data_loader)  # type: ignore[attr-defined]  # our loader's has one
-    last = train_handlers.index(validation) + 1
-    # in the order in which they depend on each other; those that tell come after the checkpoint: at an error they raise, and what
-    # it has to tell would not be heard
-    handlers = [
-        *(budget, finishing, run, UnscaledBFloat16(), seed, StopOnNonFinite(run.ckpt_dir, state)),
-        ClipGradient(settings.clip_norm),
-        LrScheduleHandler(schedule, epoch_level=False, print_lr=False),
-        *train_handlers[:last],
-        ema,
-        LastValidation(validation.validator, validation.interval),
-        LastCheckpoint(run.ckpt_dir, state, resume=resume),
-        EarlyStop(best, settings.early_stop_patience),
-        *train_handlers[last:],
-    ]
-    device = next(network.parameters()).device
+    state = _state(network, optimizer, run, settings, budget, finish)
     return SupervisedTrainer(
-        device=device,
+        device=(device := next(network.parameters()).device),
         network=network,
         optimizer=optimizer,
         train_data_loader=train_data_loader,
         loss_function=lambda terms, masks: terms["loss"],
-        prepare_batch=PrepareMasks(finishing),
-        train_handlers=quiet(handlers),
+        prepare_batch=PrepareMasks(state["finishing"]),
+        train_handlers=_around(train_handlers, state, settings, train_data_loader, run.ckpt_dir, resume=resume),
         decollate=False,
         non_blocking=True,
         optim_set_to_none=True,
         **precision(device, amp),
         **options,
+    )
+
+
+def _state(
+    network: nn.Module, optimizer: Optimizer, run: Run, settings: Optimisation, budget: Budget, finish: float
+) -> dict[str, Any]:
+    """Return what makes up the state of a training, by its name in ``last.ckpt``."""
+    ema = WarmUpEMAHandler(network, decay=settings.ema_decay)
+    best = BestCheckpoint(run.ckpt_dir, ema.ema_model, run.model_options)
+    finishing = Finishing(budget, share=finish, optimizer=optimizer, best=best)
+    return {
+        "kept": KeptOptions(run.data.kept),
+        "network": network,
+        "ema": ema,
+        "optimizer": optimizer,
+        "lr_scheduler": stage_schedule(optimizer, finishing, settings.warmup_steps, settings.lr_to_zero),
+        "mlflow": run,
+        "budget": budget,
+        "finishing": finishing,
+        "best": best,
+    }
+
+
+def _validation(handlers: Sequence[Any]) -> ValidationHandler:
+    found = [handler for handler in handlers if isinstance(handler, ValidationHandler)]
+    if not found:
+        raise ValueError("train::handlers has no ValidationHandler; model.pt is what validates best: give one.")
+    return found[-1]
+
+
+def _around(
+    handlers: Sequence[Any],
+    state: Mapping[str, Any],
+    settings: Optimisation,
+    loader: DataLoader,
+    folder: str,
+    *,
+    resume: bool,
+) -> list[Any]:
+    """Return the handlers with those that keep the training whole, in the order in which they depend on each other."""
+    validation = _validation(handlers)
+    validation.validator.network = state["ema"].ema_model
+    last = handlers.index(validation) + 1
+    for part in ("best", "mlflow"):
+        state[part].attach(validation.validator)
+    # those that tell come after the checkpoint: at an error they raise, and what it has to tell would not be heard
+    return quiet(
+        [
+            *(state[part] for part in ("budget", "finishing", "mlflow")),
+            UnscaledBFloat16(),
+            EpochSeed(loader.sampler.seed, loader),  # type: ignore[attr-defined]  # that of training_loader has one
+            StopOnNonFinite(folder, state),
+            ClipGradient(settings.clip_norm),
+            LrScheduleHandler(state["lr_scheduler"], epoch_level=False, print_lr=False),
+            *handlers[:last],
+            state["ema"],
+            LastValidation(validation.validator, validation.interval),
+            LastCheckpoint(folder, state, resume=resume),
+            EarlyStop(state["best"], settings.early_stop_patience),
+            *handlers[last:],
+        ]
     )
 
 
@@ -188,10 +215,3 @@ class PrepareMasks(PrepareBatchExtraInput):
         """Return image, masks, and what else the network is called with."""
         image, masks, others, options = super().__call__(*arguments, **named)
         return image, masks, others, {**options, **self.finishing.asked}
-
-
-def _validation(handlers: Sequence[Any]) -> ValidationHandler:
-    found = [handler for handler in handlers if isinstance(handler, ValidationHandler)]
-    if not found:
-        raise ValueError("train::handlers has no ValidationHandler; model.pt is what validates best: give one.")
-    return found[-1]
