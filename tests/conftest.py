@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tiny import TRAINING
+from tiny_scales import TRAINING
 
 ROOT = Path(__file__).resolve().parent.parent
 CTYPE = locale.setlocale(locale.LC_CTYPE)

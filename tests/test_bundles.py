@@ -14,7 +14,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow
-from tiny import VARIANTS, tiny_scale
+from tiny_scales import VARIANTS, tiny_scale
 
 from monai_flowssn.cli import main
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
-from tiny import VARIANTS
+from tiny_scales import VARIANTS
 
 from monai_flowssn.options import unread_ids
 

@@ -15,7 +15,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.data import MetaTensor
 from monai.transforms import Compose
-from tiny import tiny_scale
+from tiny_scales import tiny_scale
 
 from monai_flowssn.data.embedded.contours import RATINGS, Contour, Nodule
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from monai.bundle import run
 from PIL import Image
-from tiny import tiny_scale
+from tiny_scales import tiny_scale
 
 from monai_flowssn.transforms import RandDihedrald
 

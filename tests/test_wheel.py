@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from setuptools import find_packages
-from tiny import tiny_scale
+from tiny_scales import tiny_scale
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ("__pycache__", "runs", "*.ckpt")  # what use leaves in a checkout

@@ -87,10 +87,6 @@ class ProbabilisticUNet(StochasticSegmenter):
             transforms = self.flow(out[:, latent:])
         return TransformedDistribution(diagonal_gaussian(out[:, :latent]), transforms, validate_args=False)
 
-    def ambiguity(self, image: Tensor) -> Tensor:
-        """Return the mean variance of the prior (B,): an ambiguity score without sampling (Valiuddin et al. 2021, app. E)."""
-        return self.prior_distribution(image).variance.mean(dim=1)
-
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
         return (torch.randn(len(image), n, self.head.latent_dim, device=image.device),)
 

@@ -181,7 +181,7 @@ def _around(
 ) -> list[Any]:
     """Return the handlers with those that keep the training whole, in the order in which they depend on each other."""
     validation = _validation(handlers)
-    validation.validator.network = state["ema"].ema_model
+    validation.validator.network = state["ema"].ema_model  # type: ignore[union-attr]  # MONAI's evaluators have one
     last = handlers.index(validation) + 1
     for part in ("best", "mlflow"):
         state[part].attach(validation.validator)

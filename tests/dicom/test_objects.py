@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 from monai.bundle import run
-from tiny import tiny_scale
+from tiny_scales import tiny_scale
 
 pydicom = pytest.importorskip("pydicom")
 hd = pytest.importorskip("highdicom")

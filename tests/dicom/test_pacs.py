@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import requests
 from monai.bundle import run
-from tiny import tiny_scale
+from tiny_scales import tiny_scale
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")

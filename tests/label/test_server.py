@@ -20,7 +20,7 @@ import requests
 from label_server import AFFINE, LABEL, MODEL, ROOT, Server, annotate, read_nifti, serving, write_studies
 from monai.bundle import run
 from PIL import Image
-from tiny import tiny_scale
+from tiny_scales import tiny_scale
 
 pytestmark = [
     pytest.mark.skipif(not LABEL.is_dir(), reason="monai-flowssn label has not been run here"),

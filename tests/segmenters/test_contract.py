@@ -1,10 +1,10 @@
-"""What every method must do; the methods are those of `tiny.py`."""
+"""What every method must do; the methods are those of `tiny_scales.py`."""
 
 from collections import Counter
 
 import pytest
 import torch
-from tiny import METHODS, SETTINGS, SIZES, B, Case, N, tiny_network
+from tiny_scales import METHODS, SETTINGS, SIZES, B, Case, N, tiny_network
 
 from monai_flowssn.inferers import windowed_draws
 from monai_flowssn.networks import PlainUNet
@@ -127,15 +127,6 @@ def test_it_leaves_the_random_state():
 
 
 @torch.no_grad()
-def test_chunks_change_nothing(case):
-    noise = case.segmenter.draw_noise(case.image, 5)
-    whole = case.segmenter.sample(case.image, 5, noise)
-    case.segmenter.pixels_at_once = 2 * B * case.image[0, 0].numel()  # 2 + 2 + 1 draws
-    torch.testing.assert_close(case.segmenter.sample(case.image, 5, noise), whole)
-    check_draws(case.segmenter.sample(case.image, 5), whole.shape)  # fresh noise, chunk by chunk
-
-
-@torch.no_grad()
 def test_the_image_pass_runs_once_whatever_n(case, monkeypatch):
     calls = Counter()
     for name, child in case.segmenter.named_children():
@@ -153,7 +144,7 @@ def test_the_image_pass_runs_once_whatever_n(case, monkeypatch):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("r", range(1, 8))
+@pytest.mark.parametrize("r", [1, 7])
 def test_any_number_of_raters(flat_case, r):
     assert torch.isfinite(flat_case.segmenter.loss(flat_case.image, flat_case.masks(r))["loss"])
 
@@ -186,37 +177,37 @@ def test_half_precision_changes_little(flat_case):
 
 
 @torch.no_grad()
-def test_forward_is_one_draw_or_the_loss(case):
+def test_forward_is_one_draw_or_the_loss(flat_case):
     torch.manual_seed(1)
-    draw = case.segmenter(case.image)
+    draw = flat_case.segmenter(flat_case.image)
     torch.manual_seed(1)
-    torch.testing.assert_close(draw, case.segmenter.sample(case.image, 1)[:, 0], rtol=0, atol=0)
-    assert draw.shape == (B, case.k, *case.size)
-    masks = case.masks(3)
+    torch.testing.assert_close(draw, flat_case.segmenter.sample(flat_case.image, 1)[:, 0], rtol=0, atol=0)
+    assert draw.shape == (B, flat_case.k, *flat_case.size)
+    masks = flat_case.masks(3)
     torch.manual_seed(1)
-    terms = case.segmenter(case.image, masks)
+    terms = flat_case.segmenter(flat_case.image, masks)
     torch.manual_seed(1)
-    torch.testing.assert_close(terms, case.segmenter.loss(case.image, masks), rtol=0, atol=0)
+    torch.testing.assert_close(terms, flat_case.segmenter.loss(flat_case.image, masks), rtol=0, atol=0)
 
 
 @torch.no_grad()
-def test_the_state_dict_is_the_whole_state(case):
-    noise = case.segmenter.draw_noise(case.image, N)
-    again = case.build()
-    start = again.sample(case.image, N, noise)
-    again.load_state_dict(case.segmenter.state_dict())
-    draws = case.segmenter.sample(case.image, N, noise)
+def test_the_state_dict_is_the_whole_state(flat_case):
+    noise = flat_case.segmenter.draw_noise(flat_case.image, N)
+    again = flat_case.build()
+    start = again.sample(flat_case.image, N, noise)
+    again.load_state_dict(flat_case.segmenter.state_dict())
+    draws = flat_case.segmenter.sample(flat_case.image, N, noise)
     assert (start - draws).abs().amax() > 1e-3
-    torch.testing.assert_close(again.sample(case.image, N, noise), draws, rtol=0, atol=0)
+    torch.testing.assert_close(again.sample(flat_case.image, N, noise), draws, rtol=0, atol=0)
 
 
 @torch.no_grad()
-def test_a_size_that_cannot_be_halved_is_refused_with_the_fix(case):
-    odd = case.image[..., :-1]
+def test_a_size_that_cannot_be_halved_is_refused_with_the_fix(flat_case):
+    odd = flat_case.image[..., :-1]
     with pytest.raises(ValueError, match="pad the image to"):
-        case.segmenter.sample(odd, 1)
+        flat_case.segmenter.sample(odd, 1)
     with pytest.raises(ValueError, match="pad the image to"):
-        case.segmenter.loss(odd, case.masks(1)[..., :-1])
+        flat_case.segmenter.loss(odd, flat_case.masks(1)[..., :-1])
 
 
 @torch.no_grad()
@@ -232,9 +223,9 @@ def test_no_draws_and_wrong_noise_are_refused(flat_case):
 
 
 @torch.no_grad()
-def test_the_loss_refuses_masks_that_it_would_misread(case):
-    k = case.segmenter.num_classes
-    masks = case.masks(2)
+def test_the_loss_refuses_masks_that_it_would_misread(flat_case):
+    k = flat_case.segmenter.num_classes
+    masks = flat_case.masks(2)
     for bad, message in [
         (masks + 0.5, "fractions"),
         (torch.full_like(masks, k), f"class id {k}"),
@@ -242,4 +233,4 @@ def test_the_loss_refuses_masks_that_it_would_misread(case):
         (masks[:1], "the same B"),
     ]:
         with pytest.raises(ValueError, match=message):
-            case.segmenter.loss(case.image, bad)
+            flat_case.segmenter.loss(flat_case.image, bad)

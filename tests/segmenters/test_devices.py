@@ -5,7 +5,7 @@ Whatever names no device is put on torch's ``meta`` device here, which holds no 
 
 import pytest
 import torch
-from tiny import METHODS, SETTINGS, Case
+from tiny_scales import METHODS, SETTINGS, Case
 
 from monai_flowssn.inferers import DrawInferer, windowed_draws
 from monai_flowssn.metrics import PRESETS, evaluate_preset
