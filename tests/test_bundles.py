@@ -245,6 +245,18 @@ def test_checkpoint_of_another_architecture_is_named(tiny_options: dict, tmp_pat
     assert "does not fit what is trained" in str(error.value.__cause__)
 
 
+def test_a_training_that_begins_with_loaded_weights_averages_from_them(tiny_options: dict, tmp_path: Path) -> None:
+    """As MONAI Label's does, which puts a loader before the other handlers."""
+    run(BUNDLE, "train", tiny_options)
+    first = tmp_path / "models" / "model.pt"
+    loader = {"_target_": "CheckpointLoader", "load_path": str(first), "load_dict": {"model": "@network"}}
+    validation = {"_target_": "ValidationHandler", "validator": "@validate::evaluator", "interval": 1}
+    options = {**tiny_options, "bundle_root": str(tmp_path / "second"), "seed": 1, "lr": 0.0}
+    run(BUNDLE, "train", {**options, "train::handlers": [loader, validation]})
+    again = tmp_path / "second" / "models" / "model.pt"
+    torch.testing.assert_close(torch.load(again, weights_only=True), torch.load(first, weights_only=True))
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_train(variant: str, tiny_options: dict, tmp_path: Path) -> None:
     bundle = ROOT / "bundles" / f"{variant.split('/')[0]}_segmentation"
