@@ -13,6 +13,9 @@ class Probe(nn.Module):
         self.kind = type(image)
         self.precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
+    def chunks(self, image, n):
+        return [1] * n
+
     def draw_noise(self, image, n):
         return (torch.rand(len(image), n, 2, *image.shape[2:]),)
 
