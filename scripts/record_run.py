@@ -3,11 +3,10 @@
     python scripts/record_run.py RUN BUNDLE --dataset_dir data/lidc.hdf5 [--name ssn_finished_s0] [--ship]
     python scripts/record_run.py --cards
 
-RUN is the ``--bundle_root`` of a finished training on LIDC-IDRI with the options of the bundle, and of the variant (--overlay) if it
-was one. Its weights, rounded to bfloat16, are evaluated on 400 test cases; the folder of results gets NAME.csv, the table of cases,
-and NAME.json, what is known of the run. With --ship the weights go to BUNDLE/models/ with the same facts, and the bundle gets its
-card. The last form writes all cards anew.
-"""
+RUN is the ``--bundle_root`` of a finished training on LIDC-IDRI with the options of the bundle, and of the variant (--overlay)
+if it was one. Its weights, rounded to bfloat16, are evaluated on 400 test cases; the folder of results gets NAME.csv, the table
+of cases, and NAME.json, what is known of the run. With --ship the weights go to BUNDLE/models/ with the same facts, and the
+bundle gets its card. The last form writes all cards anew."""
 
 from __future__ import annotations
 
@@ -139,7 +138,7 @@ def write_json(path: Path, facts: dict[str, Any]) -> None:
 
 def facts_of(run: Path) -> dict[str, Any]:
     """Return what the newest training of a run tells of itself."""
-    last = torch.load(run / "models" / "last.ckpt", map_location="cpu", weights_only=True)
+    last = torch.load(next((run / "models").rglob("last.ckpt")), map_location="cpu", weights_only=True)
     client = MlflowClient(f"sqlite:///{run}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("monai_flowssn")
     trainings = client.search_runs([experiment.experiment_id], "tags.run = 'train'", order_by=["start_time DESC"])

@@ -3,9 +3,8 @@
     python scripts/results.py
     python scripts/results.py --dataset_dir data/lidc.hdf5    # what the raters themselves would score, anew
 
-Every NAME.json of the folder of results tells of one trained model, NAME.csv has its metrics per case. Runs of one method that differ
-in the seed alone are one row. Notes between the marks of an older page stay.
-"""
+Every NAME.json of the folder of results tells of one trained model, NAME.csv has its metrics per case. Runs of one method that
+differ in the seed alone are one row. Notes between the marks of an older page stay."""
 
 from __future__ import annotations
 
@@ -35,16 +34,17 @@ AGAINST = ("ssn", "phiseg")  # the differences to these are shown, paired
 
 TEXT = """# Results
 
-Real LIDC-IDRI: {cases} slices of {patients} patients that no training saw, {size}x{size} pixels around a nodule, four radiologists.
-Every method has had the same budget, {minutes} minutes of one CPU core ({steps} steps of 16 images, as its step costs), and everything
-was chosen on validation patients. Written by `scripts/results.py` from `docs/results/`, where each run is.
+Real LIDC-IDRI: {cases} slices of {patients} patients that no training saw, {size}x{size} pixels around a nodule, four
+radiologists. Every method has had the same budget, {minutes} minutes of one CPU core ({steps} steps of 16 images, as its step
+costs), and everything was chosen on validation patients. Written by `scripts/results.py` from `docs/results/`, where each run
+is.
 
 {top}
-`GED_u` is the squared generalised energy distance without a draw's distance to itself (below: better), `HM-IoU` the Hungarian-matched
-IoU with every draw scored, `Dice` that of the segmentation with the strict majority on slices where a rater or a draw marked something.
-Foreground only; two empty masks have IoU 1. *Finished* methods trained the last part of their budget on the kernel score, which is
-GED's own distance: so read their other columns too. Seconds are of one core, bfloat16, for 100 draws of a 128x128 image.
-Brackets: 95 % bootstrap intervals over patients{seeds}.
+`GED_u` is the squared generalised energy distance without a draw's distance to itself (below: better), `HM-IoU` the IoU with
+every draw matched to a rater (Hungarian), `Dice` that of the segmentation with the strict majority on slices where a rater or a
+draw marked something. Foreground only; two empty masks have IoU 1. *Finished* methods trained the last part of their budget on the
+kernel score, which is GED's own distance: so read their other columns too. Seconds are of one core, bfloat16, for 100 draws of
+a 128x128 image. Brackets: 95 % bootstrap intervals over patients{seeds}.
 
 ![GED of each method against the seconds that its draws take](ged_and_seconds.png)
 
@@ -136,7 +136,9 @@ def difference_table(rows: list[Row], method: str) -> Grid:
         for row in rows
         if row is not first
     ]
-    note = "Below 0 is better for GED, above 0 for the others. An interval that leaves 0 out separates the trained models."
+    note = (
+        "Below 0 is better for GED, above 0 for the others. An interval that leaves 0 out separates the trained models."
+    )
     return Grid(f"Differences to {first.run.name}, paired by case", ["method", *TOP], lines, (note,))
 
 
@@ -175,8 +177,14 @@ def draw_figure(rows: list[Row], floor: float, path: Path) -> None:
             color=colour if i < 5 else "0.4", va="center", fontsize=10,
         )  # fmt: skip
     axis.axhline(floor, color="0.5", ls=":")
-    axis.text(0.995, floor, "a model that draws as the raters do", transform=axis.get_yaxis_transform(), ha="right", va="bottom", color="0.4")  # fmt: skip
-    axis.set(xscale="log", xlabel="seconds of one core for 100 draws of 128x128", ylabel="GED_u, 100 draws")
+    across = axis.get_yaxis_transform()
+    axis.text(
+        0.995, floor, "a model that draws as the raters do", transform=across, ha="right", va="bottom", color="0.4"
+    )
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("")
+    axis.set(xlabel="seconds of one core for 100 draws of 128x128", ylabel="GED_u, 100 draws")
     axis.spines[["top", "right"]].set_visible(False)
     figure.text(0.99, 0.985, "filled: finished by the kernel score", ha="right", va="top", color="0.4")
     _part_labels(figure, axis)
