@@ -6,7 +6,9 @@
 RUN is the ``--bundle_root`` of a finished training on LIDC-IDRI with the options of the bundle, and of the variant (--overlay)
 if it was one. Its weights, rounded to bfloat16, are evaluated on 400 test cases; the folder of results gets NAME.csv, the table
 of cases, and NAME.json, what is known of the run. With --ship the weights go to BUNDLE/models/ with the same facts, and the
-bundle gets its card. The last form writes all cards anew."""
+bundle gets its card. With --whole it is only scored on the whole 128x128 masks of all test cases, as published. The last form
+writes all cards anew.
+"""
 
 from __future__ import annotations
 
@@ -36,20 +38,16 @@ from monai_flowssn.shipped import embedded_score, load_shipped
 from monai_flowssn.workflows.tracking import model_options
 
 ROOT = Path(__file__).resolve().parent.parent
-TEST = {"split": "test", "eval_draws": 100, "presets": ["extended"]}
-
 RESULTS = ROOT / "docs" / "results"
 CARD = ROOT / "configs" / "model_card.md"
 LICENSE = ROOT / "configs" / "data" / "lidc_license.txt"  # of the data; ours is that of the repository
 FINISHED = "the last {share:.1f} of it on the kernel score of draws, the distance that GED evaluates, so look at the others too"
 
 
-def record(
-    run: Path, bundle: Path, dataset_dir: str, name: str, *, overlay: Path | None, results: Path, limit: int
-) -> tuple[Path, dict[str, Any]]:
-    """Evaluate the weights of a run; return their file in bfloat16, and what is known of them."""
+def evaluate(run: Path, bundle: Path, out: Path, overlay: Path | None, **options: Any) -> Path:
+    """Evaluate the weights of a run, rounded to bfloat16, and return their file."""
     state = torch.load(run / "models" / "model.pt", map_location="cpu", weights_only=True)
-    weights, out = run / "models" / "rounded.pt", run / "runs" / "recorded"
+    weights = run / "models" / "rounded.pt"
     torch.save({key: value.bfloat16() if value.is_floating_point() else value for key, value in state.items()}, weights)
     run_workflow(
         "evaluating",
@@ -57,10 +55,19 @@ def record(
         bundle_root=str(run),
         model_path=str(weights),
         output_dir=str(out),
-        dataset_dir=dataset_dir,
-        limit=limit,
-        **TEST,
+        split="test",
+        eval_draws=100,
+        **options,
     )
+    return weights
+
+
+def record(
+    run: Path, bundle: Path, dataset_dir: str, name: str, *, overlay: Path | None, results: Path, limit: int
+) -> tuple[Path, dict[str, Any]]:
+    """Evaluate a run on its own windows; return its weights, and what is known of them."""
+    out = run / "runs" / "recorded"
+    weights = evaluate(run, bundle, out, overlay, dataset_dir=dataset_dir, limit=limit, presets=["extended"])
     model = load_shipped(bundle, weights, overlay=overlay)
     with tempfile.TemporaryDirectory() as folder:
         check = embedded_score(model, folder)
@@ -220,9 +227,15 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of results")
     parser.add_argument("--limit", type=int, default=400, help="number of test cases")
     parser.add_argument("--ship", action="store_true", help="put the weights into the bundle")
+    parser.add_argument("--whole", action="store_true", help="only score all test cases on their whole 128x128 masks")
     parser.add_argument("--cards", action="store_true", help="write all cards anew, nothing else")
     arguments = parser.parse_args()
-    if not arguments.cards:
+    if arguments.whole:
+        out = arguments.run.resolve() / "runs" / "whole"
+        overlay = ROOT / "configs" / "data" / "lidc_128.yaml"
+        evaluate(arguments.run.resolve(), arguments.bundle.resolve(), out, overlay, dataset_dir=arguments.dataset_dir)
+        write_cases(out / "per_case.csv", arguments.results / "whole" / f"{arguments.name or arguments.run.name}.csv")
+    elif not arguments.cards:
         if None in (arguments.run, arguments.bundle, arguments.dataset_dir):
             parser.error("RUN, BUNDLE and --dataset_dir are needed")
         run, bundle = arguments.run.resolve(), arguments.bundle.resolve()

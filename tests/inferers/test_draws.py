@@ -2,10 +2,11 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
+from monai.transforms import CenterSpatialCrop
 from torch import nn
 
 from monai_flowssn.handlers import standard_metrics
-from monai_flowssn.inferers import DrawInferer, LossInferer, WeightedDrawInferer, cpu_autocast
+from monai_flowssn.inferers import CentreDrawInferer, DrawInferer, LossInferer, WeightedDrawInferer, cpu_autocast
 from monai_flowssn.metrics import compute_ged
 from monai_flowssn.transforms import DrawsToMapsd
 
@@ -58,6 +59,22 @@ def test_seeded_draws_of_an_image_do_not_depend_on_its_batch():
 def test_without_a_seed_every_call_draws_anew():
     infer, network = DrawInferer(3), Probe()
     assert not torch.equal(infer(IMAGE, network), infer(IMAGE, network))
+
+
+def test_the_centre_is_drawn_and_background_lies_around_it():
+    image, network = torch.rand(2, 1, 8, 9), Probe()
+    draws = CentreDrawInferer(3, size=[4, 4], seed=0)(image, network)
+    assert draws.shape == (2, 3, 2, 8, 9)
+    centre = CenterSpatialCrop([4, 4])
+    cropped = torch.stack([centre(each) for each in image]).as_tensor()
+    drawn = torch.stack([torch.stack([centre(d).as_tensor() for d in each]) for each in draws])
+    torch.testing.assert_close(drawn, DrawInferer(3, seed=0)(cropped, network))
+    outside = torch.ones(8, 9, dtype=torch.bool)
+    outside[2:6, 2:6] = False
+    assert (draws[..., 0, :, :][..., outside] == 1).all()
+    assert (draws[..., 1, :, :][..., outside] == 0).all()
+    with pytest.raises(ValueError, match="images are of \\(8, 9\\), smaller than the centre of \\(16, 4\\)"):
+        CentreDrawInferer(3, size=[16, 4])(image, network)
 
 
 class Weighted(nn.Module):
