@@ -19,19 +19,22 @@ from monai_flowssn.weights import load_weights
 __all__ = ["embedded_score", "load_shipped"]
 
 
-def load_shipped(bundle: str | Path, weights: str | Path | None = None) -> StochasticSegmenter:
+def load_shipped(
+    bundle: str | Path, weights: str | Path | None = None, *, overlay: str | Path | None = None
+) -> StochasticSegmenter:
     """Return the trained model of a bundle, ready to draw: ``model.sample(image, n)``.
 
     Args:
         bundle: name such as ``"ssn"``, or folder, of one of ours or of one that `monai-flowssn package` wrote.
         weights: others than its own, of the same network.
+        overlay: a config file over its own, such as that of a variant, whose network the weights are of.
 
     Raises:
         ValueError: if there is no such bundle, or it has no weights.
     """
     folder = bundle_folder(str(bundle))
     config = ConfigParser()
-    config.read_config(str(folder / "configs" / "inference.yaml"))
+    config.read_config([str(folder / "configs" / "inference.yaml"), *([] if overlay is None else [str(overlay)])])
     model: StochasticSegmenter = config.get_parsed_content("network_def")
     load_weights(model, weights or folder / "models" / "model.pt")
     return model.eval()

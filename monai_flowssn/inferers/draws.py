@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
 from monai_flowssn.inferers.windows import windowed_draws
 
-__all__ = ["DrawInferer", "LossInferer", "cpu_autocast"]
+__all__ = ["CentreDrawInferer", "DrawInferer", "LossInferer", "WeightedDrawInferer", "cpu_autocast"]
 
 
 def cpu_autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
@@ -104,6 +105,65 @@ class DrawInferer(SamplingInferer):
             return network.sample(image, self.n)
         draws = windowed_draws(network, image, self.n, window=self.window, overlap=self.overlap)
         return torch.cat(list(draws), dim=1)
+
+
+class CentreDrawInferer(DrawInferer):
+    """Draw the centre of each image with background around it, where a model knows smaller windows than the masks are of.
+
+    Args:
+        n: number of draws N.
+        size: of the centre.
+        options: :class:`SamplingInferer`.
+
+    Raises:
+        ValueError: for an image that is smaller than its centre.
+    """
+
+    def __init__(self, n: int = 16, *, size: Sequence[int], **options: Any) -> None:
+        super().__init__(n, **options)
+        self.size = tuple(size)
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Return (B, N, K, *S) class probabilities for images (B, C, *S)."""
+        whole = inputs.shape[2:]
+        if len(whole) != len(self.size) or any(s < c for s, c in zip(whole, self.size, strict=True)):
+            raise ValueError(
+                f"images are of {tuple(whole)}, smaller than the centre of {self.size}: choose a smaller one."
+            )
+        centre = (..., *(slice(s // 2 - c // 2, s // 2 - c // 2 + c) for s, c in zip(whole, self.size, strict=True)))
+        drawn = super().__call__(plain(inputs)[centre], network, *args, **kwargs)
+        draws = drawn.new_zeros((*drawn.shape[:3], *whole))
+        draws[:, :, 0] = 1
+        draws[centre] = drawn
+        return draws
+
+
+class WeightedDrawInferer(SamplingInferer):
+    """Draw ``n`` segmentations per image with ``network.weighted_draws``, for methods whose draws are not equally likely.
+
+    Options: :class:`SamplingInferer`, of which windows are refused.
+    """
+
+    def __init__(self, n: int = 16, *, window: Sequence[int] | None = None, **options: Any) -> None:
+        super().__init__(n, **options)
+        if window is not None:
+            raise ValueError(
+                f"weighted draws are made of whole images, not by windows of {list(window)}: leave window out."
+            )
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> MetaTensor:
+        """Return (B, N, K, *S) class probabilities for images (B, C, *S), with ``meta["weights"]`` (B, N)."""
+        image = plain(inputs)
+        with cpu_autocast(image.device, self.autocast), own_randomness(image):
+            drawn = []
+            for row in image.split(1):
+                if self.seed is not None:
+                    torch.manual_seed(image_seed(row, self.seed))
+                drawn.append(network.weighted_draws(row, self.n))
+        draws, weights = map(torch.cat, zip(*drawn, strict=True))
+        found = MetaTensor(draws, meta={"weights": weights})
+        found.is_batch = True  # its meta data are decollated with it
+        return found
 
 
 def plain(image: Tensor) -> Tensor:
