@@ -130,7 +130,10 @@ class CentreDrawInferer(DrawInferer):
             raise ValueError(
                 f"images are of {tuple(whole)}, smaller than the centre of {self.size}: choose a smaller one."
             )
-        centre = (..., *(slice(s // 2 - c // 2, s // 2 - c // 2 + c) for s, c in zip(whole, self.size, strict=True)))
+        centre: Any = (
+            ...,
+            *(slice(s // 2 - c // 2, s // 2 - c // 2 + c) for s, c in zip(whole, self.size, strict=True)),
+        )
         drawn = super().__call__(plain(inputs)[centre], network, *args, **kwargs)
         draws = drawn.new_zeros((*drawn.shape[:3], *whole))
         draws[:, :, 0] = 1
