@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from monai.transforms import (
     SpatialPadd,
     Transform,
 )
-from monai.utils import ensure_tuple
+from monai.utils import ensure_tuple, is_scalar
 
 from monai_flowssn.options import check_option
 from monai_flowssn.transforms import (
@@ -67,7 +68,7 @@ class Data:
         fold: the fold to test on; the next one validates.
 
     Raises:
-        ValueError: for other ``crops``.
+        ValueError: for other ``crops``, or an ``intensity_range`` or ``class_values`` that are no such numbers.
     """
 
     name: str
@@ -90,6 +91,12 @@ class Data:
         check_option("crops", self.crops, CROPS)
         if self.jitter < 0:
             raise ValueError(f"jitter is {self.jitter}; it is a number of pixels: pass 0 or more.")
+        if self.intensity_range is not None and not _is_range(self.intensity_range):
+            raise ValueError(
+                f"intensity_range is {self.intensity_range!r}; give two numbers, the lower first, such as [-1000, 400]."
+            )
+        if isinstance(self.class_values, str) or not all(map(is_scalar, ensure_tuple(self.class_values))):
+            raise ValueError(f"class_values is {self.class_values!r}; give a list of numbers, such as [0, 255].")
 
     def items(
         self,
@@ -196,3 +203,8 @@ class Data:
         # other items, such as a field of view, are not cropped
         used = SelectItemsd([*KEYS, "case", "patient"], allow_missing_keys=True)
         return [PadRatersd("label", raters=self.raters, spatial_dims=len(spatial_size)), used]
+
+
+def _is_range(values: Any) -> bool:
+    numbers = isinstance(values, (list, tuple)) and len(values) == 2 and all(map(is_scalar, values))
+    return numbers and -math.inf < values[0] < values[1] < math.inf
