@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from monai_flowssn.handlers import MLflowRunHandler
+from monai_flowssn.handlers.mlflow_run import sqlite_uri
 from monai_flowssn.handlers.run_facts import calling_config
 from monai_flowssn.workflows.preprocessing import Data
 
@@ -46,11 +48,11 @@ def mlflow_run(
     """
     return MLflowRunHandler(
         experiment_name,
-        tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{bundle_root}/runs/mlflow.db",
+        tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(Path(bundle_root, "runs", "mlflow.db")),
         tags={"method": method, "data": data, "run": run},
         params=plain_settings(calling_config() or {}),
         manifest=Path(output_dir, "manifest.json"),
-        artifacts={"per_case": f"{output_dir}/*.csv", "checkpoint": f"{ckpt_dir}/model.pt"},
+        artifacts={"per_case": f"{glob.escape(output_dir)}/*.csv", "checkpoint": f"{glob.escape(ckpt_dir)}/model.pt"},
         **options,
     )
 

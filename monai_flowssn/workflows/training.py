@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from monai.utils import set_determinism
 from torch.utils.data import Dataset
 
 from monai_flowssn.data import write_manifest
+from monai_flowssn.files import hold
 from monai_flowssn.handlers import (
     EarlyStop,
     EpochSeed,
@@ -35,16 +37,32 @@ from monai_flowssn.workflows.preprocessing import Data
 __all__ = ["prepare", "trainer", "training_loader"]
 
 
-def prepare(*, seed: int, output_dir: str, about: str, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+def prepare(
+    *,
+    seed: int,
+    output_dir: str,
+    about: str,
+    groups: Mapping[str, Sequence[Mapping[str, Any]]],
+    ckpt_dir: str | None = None,
+) -> None:
     """Seed all randomness, and write into ``output_dir`` which cases a training or an evaluation is of.
+
+    The folders are this process's until it ends (:func:`~monai_flowssn.files.hold`).
 
     Args:
         seed: of everything.
         output_dir: folder of the results; it is made.
         about: name of the data set.
         groups: its cases, by split.
+        ckpt_dir: folder of the models, for a training.
+
+    Raises:
+        ValueError: if another process writes into one of the folders.
     """
     set_determinism(seed)
+    if os.environ.get("RANK", "0") == "0":  # of torchrun; the processes have not met yet
+        for folder in filter(None, (ckpt_dir, output_dir)):
+            hold(Path(folder))
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     write_manifest(Path(output_dir, "manifest.json"), about=about, **groups)
 
