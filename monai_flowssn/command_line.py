@@ -140,9 +140,8 @@ def _options(arguments: Sequence[str]) -> dict[str, _Given]:
         else:
             places += 1
             if options and places + ("run_id" in options) > 1:
-                raise ValueError(
-                    f"{argument} belongs to no option; a value is one word: quote {before} {argument} as a whole."
-                )
+                last = next(reversed(options))
+                raise ValueError(f"--{last} {before} {argument}: a value is one word; quote it as a whole.")
         before = argument
     return options
 

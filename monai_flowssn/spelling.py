@@ -18,6 +18,7 @@ NOTHING = ("null", "none", "~")
 EXPRESSION = ("$", "@", "%")
 REFERENCE = re.compile(r"[@%]\w*(?:(?:#|::)+\w+)*")
 DECIMAL = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+NUMERIC = re.compile(r"\s*[\[({\d.+-]|nan$|inf$")  # what looks like a list or a number
 DECIMALS = re.compile(rf"[\[(]?\s*{DECIMAL}(?:\s*,\s*{DECIMAL})+\s*[\])]?")
 
 
@@ -45,8 +46,8 @@ def check_typed(name: str, typed: str | None, value: Any, default: Any = None) -
     elif "#" in word:
         why = "a word of Python ends at #, and MONAI reads # as ::"
         fix = _quoted(str(_expression(value if "#" in str(value) else word)))
-    elif value is None:
-        why, fix = "MONAI leaves it out", _quoted("$None")
+    elif value is None or value == "":
+        why, fix = "MONAI leaves it out" if value is None else "that is no value", _quoted("$None")
     else:
         why, fix = _other_kind(word, value, _kind(name, default), default)
     if why:
@@ -102,21 +103,23 @@ def _kind(name: str, default: Any) -> str:
 
 def _other_kind(word: str, value: Any, kind: str, default: Any) -> tuple[str, str]:
     """Return why a value is not of a kind, and how to write it; nothing where it is. Of no kind, what reads two ways is not."""
-    of_kind, example = f"it has to be {kind}", _quoted(str(default))
+    of_kind = (f"it has to be {kind}", _quoted(str(default or [64, 64]) if kind == "a list" else str(default)))
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    plain = isinstance(value, str) and word == value  # a text that was typed without quotes
+    quoted = isinstance(value, str) and word[:1] in ("'", '"')
+    nothing, whether = plain and word.lower() in NOTHING, plain and word.lower() in WORDS
+    if (nothing and (kind != "a text" or default is None)) or (whether and kind != "a text"):
+        return "it is a text to Python", WORDS.get(word.lower(), _quoted("$None"))
     if kind == "a text":
         names = isinstance(value, (list, tuple)) and "'" in word and all(isinstance(each, str) for each in value)
-        return ("", "") if isinstance(value, str) or names else (of_kind, _quoted(repr(word)))
-    if isinstance(value, str) and word == value and word.lower() in (*WORDS, *NOTHING):
-        return "it is a text to Python", WORDS.get(word.lower(), _quoted("$None"))
-    if kind == "a list" and (number or isinstance(value, bool)):
-        return of_kind, example
-    if (kind == "a number" and not number) or (kind == "True or False" and isinstance(value, str)):
-        return ("", "") if isinstance(value, (list, tuple)) else (of_kind, example)  # a number for all, or one each
-    if kind in ("a list", "") and isinstance(value, str) and value.startswith(("[", "(", "{")):
-        return "it is no list to Python", _quoted(str(default or [64, 64]))
-    if not kind and isinstance(value, (int, float, complex)) and not isinstance(value, bool):
-        return ("", "") if re.fullmatch(DECIMAL, word) else ("it reads two ways", f"{value}, or {_quoted(repr(word))}")
+        return ("", "") if plain or quoted or names else (of_kind[0], _quoted(repr(word)))
+    odd = isinstance(value, str) and not quoted and (not plain or NUMERIC.match(word))
+    if kind == "a list":
+        return of_kind if number or isinstance(value, bool) or odd else ("", "")
+    if (kind == "a number" and not number) or (kind == "True or False" and not isinstance(value, (bool, int))):
+        return of_kind
+    if not kind and (odd or (number and not re.fullmatch(DECIMAL, word.strip()))):
+        return "it reads two ways", f"{_quoted('[64, 64]') if odd else value}, or {_quoted(repr(word))} for a text"
     return "", ""
 
 

@@ -74,7 +74,7 @@ def test_an_option_that_this_method_does_not_have_is_refused_with_those_it_has(b
         ),
         (["--bundle_root", "run#2"], r"--bundle_root run#2 arrives as 'run': .* write --bundle_root \"\$'run\\x232'\""),
         (["--resume=false"], "--resume false arrives as 'false': .* write --resume False"),
-        (["--spatial_size", "64", "64"], "quote 64 64 as a whole"),
+        (["--spatial_size", "64", "64"], "--spatial_size 64 64: a value is one word; quote"),
     ],
 )
 def test_options_that_are_not_what_was_meant(options, said):

@@ -33,7 +33,6 @@ def arrives(word):
         ("lr", "1e-4", 0.1),
         ("lr", "$@warmup#lr / 2", 0.1),
         ("seed", "1_000", 0),
-        ("network_def::channels", "[8,16]", 8),
         ("time_limit", "3600", None),
         ("split", "none", "test"),
         ("mine", "siemens", None),
@@ -75,8 +74,12 @@ def test_what_does_not_is_refused_with_a_spelling_that_does(name, typed, default
 @pytest.mark.parametrize(
     ("name", "typed", "default", "said"),
     [
-        ("data::intensity_range", "[-1000,", [0, 255], r"no list to Python; write .* \"\[0, 255\]\""),
-        ("window", "[64 64]", None, "no list to Python"),
+        ("data::intensity_range", "[-1000,", [0, 255], r"has to be a list; write .* \"\[0, 255\]\""),
+        ("window", "[64 64]", None, "reads two ways"),
+        ("time_limit", "3h", None, "reads two ways"),
+        ("init_model", "", None, "no value"),
+        ("lr", "[0.1]", 0.1, "has to be a number"),
+        ("bundle_root", "(b)", ".", "has to be a text"),
         ("spatial_size", "64", [64, 64], "has to be a list"),
         ("lr", "abc", 0.1, "has to be a number"),
         ("lr", "nan", 0.1, "has to be a number"),
