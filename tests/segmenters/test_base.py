@@ -47,5 +47,5 @@ def test_one_class_is_refused():
         def __init__(self):
             StochasticSegmenter.__init__(self, num_classes=1)
 
-    with pytest.raises(ValueError, match="num_classes=1; it must be from 2"):
+    with pytest.raises(ValueError, match="num_classes=1; it must be a whole number from 2"):
         OneClass()
