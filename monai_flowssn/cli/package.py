@@ -21,9 +21,9 @@ import yaml
 from monai.bundle import ConfigParser
 
 from monai_flowssn.cli.shipped import bundle, overlay
-from monai_flowssn.handlers.fixed_options import OPTIONS_FILE, check_trained_options
+from monai_flowssn.handlers.fixed_options import OPTIONS_FILE
 from monai_flowssn.options import unread_ids
-from monai_flowssn.workflows import model_options
+from monai_flowssn.workflows import check_bundle_options
 
 WORKFLOWS = ("train", "evaluate", "inference")
 MIDDLE = "the middle of an image, as in its training (for all of it train, and --set, data::crops anywhere)"
@@ -55,13 +55,6 @@ def check_weights(config: dict[str, Any], model: Path) -> None:
         ) from error
 
 
-def check_options(config: dict[str, Any], model: Path) -> None:
-    """Refuse a config that contradicts the options of the training, unless its ``force_options`` is true."""
-    if not config.get("force_options"):
-        data = ConfigParser(config).get_parsed_content("data")
-        check_trained_options(model, model_options(data, config))
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Bundle, weights, and the options of their training."""
     parser.add_argument("bundle", help="the bundle that was trained: a name of monai-flowssn list, or a folder")
@@ -81,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings["ckpt_dir"] = "$@bundle_root + '/models'"  # the model of a fold is the one model of the new bundle
     configs = {name: merged(source, name, overlays, settings) for name in WORKFLOWS}
     check_weights(configs["inference"], arguments.model)
-    check_options(configs["inference"], arguments.model)
+    check_bundle_options(configs["inference"], arguments.model)
     folder = arguments.into / "configs"
     folder.mkdir(parents=True, exist_ok=True)
     for name, config in configs.items():

@@ -15,7 +15,7 @@ from monailabel.utils.others.generic import device_list, device_map, name_to_dev
 
 from monai_flowssn.label.requests import check_option, check_request, clicked
 from monai_flowssn.transforms import LocatePointd
-from monai_flowssn.workflows import on_device, precision
+from monai_flowssn.workflows import check_bundle_options, on_device, precision
 
 MAX_VOXELS = 2**31  # draws times voxels: 16 draws of 512x512x500, one byte each
 
@@ -83,6 +83,7 @@ class DrawInferTask(BundleInferTask):
         return transforms
 
     def _get_network(self, device: Any, data: dict[str, Any] | None) -> Any:
+        check_bundle_options(self.bundle_config.get(), Path(self.bundle_path, "models", "model.pt"))
         # as in the bundle's own workflows: MONAI Label builds `network_def`, which `network` puts into the fast layout
         return on_device(super()._get_network(device, data), device)
 

@@ -3,12 +3,13 @@
 from monai_flowssn.workflows.devices import on_device, own_device, precision, start_process
 from monai_flowssn.workflows.evaluation import case_loader, evaluation_metrics, evaluator, validation_metrics
 from monai_flowssn.workflows.preprocessing import Data
-from monai_flowssn.workflows.tracking import mlflow_run, model_options, plain_settings
+from monai_flowssn.workflows.tracking import check_bundle_options, mlflow_run, model_options, plain_settings
 from monai_flowssn.workflows.training import prepare, trainer, training_loader
 
 __all__ = [
     "Data",
     "case_loader",
+    "check_bundle_options",
     "evaluation_metrics",
     "evaluator",
     "mlflow_run",

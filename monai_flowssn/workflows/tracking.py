@@ -5,15 +5,19 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
 from monai_flowssn.handlers import MLflowRunHandler
+from monai_flowssn.handlers.fixed_options import check_trained_options
 from monai_flowssn.handlers.mlflow_run import sqlite_uri
 from monai_flowssn.handlers.run_facts import calling_config
 from monai_flowssn.workflows.preprocessing import Data
 
-__all__ = ["mlflow_run", "model_options", "plain_settings"]
+__all__ = ["check_bundle_options", "mlflow_run", "model_options", "plain_settings"]
 
 #: Arguments of segmenters that a trained model may be given anew: how it draws, and of how many draws its loss was.
 DRAWING = ("steps", "solver", "grid_power", "guidance", "ancestral", "samples", "train_draws")
@@ -94,6 +98,21 @@ def model_options(data: Data, config: Mapping[str, Any] | None = None) -> dict[s
         named["network_def::_target_"] = network["_target_"]
     numbers = {name: value for name, value in _leaves(network) if name not in DRAWING}
     return {**named, **data.seen, **{f"network_def::{name.replace('.', '::')}": each for name, each in numbers.items()}}
+
+
+def check_bundle_options(config: Mapping[str, Any], weights: str | Path) -> None:
+    """Refuse a bundle that contradicts the options its model was trained with, unless its ``force_options`` is true.
+
+    Args:
+        config: of the bundle, not parsed.
+        weights: file of the model.
+
+    Raises:
+        ValueError: names those that differ.
+    """
+    if not config.get("force_options"):
+        data = ConfigParser(deepcopy(dict(config))).get_parsed_content("data")
+        check_trained_options(weights, model_options(data, config))
 
 
 def _leaves(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
