@@ -152,3 +152,12 @@ def test_a_layer_that_sees_nothing_is_a_line(kind):
     back, other = flows.score(y)
     torch.testing.assert_close(back, u)
     torch.testing.assert_close(other, -log_det)
+
+
+def test_scales_stay_between_a_hundred_thousandth_and_exp_ten():
+    u = torch.ones(1, K, *SIZE, dtype=torch.float64)
+    for raw, scale in ((-50.0, 1e-5), (50.0, math.exp(10))):
+        net = Constant()
+        net.forward = lambda x, raw=raw: torch.full((1, 2 * K, *SIZE), raw, dtype=x.dtype)
+        y, _ = AutoregressiveFlow(net, channels=K)(u)
+        torch.testing.assert_close(y - raw, scale * u, rtol=1e-6, atol=1e-9)

@@ -135,3 +135,9 @@ def test_the_noise_of_a_pixel_has_its_own_variance_and_no_other():
     with torch.no_grad():
         model.net.outputs[:, K : 2 * K] = 50  # is held at 10
     assert model.encode(torch.zeros(1, 1, *SIZE))[1].max().item() == pytest.approx(math.exp(5))
+
+
+def test_one_training_draw_is_enough_and_none_is_not():
+    assert ssn(train_draws=1).train_draws == 1
+    with pytest.raises(ValueError, match="train_draws"):
+        ssn(train_draws=0)
