@@ -120,10 +120,10 @@ def comparable(maps: Tensor) -> Tensor:
 
 def check_classes(num_classes: int) -> None:
     """Refuse a number of classes that is none, such as a number of pixels, over which a loop would not end."""
-    if not 2 <= num_classes <= MAX_CLASSES:
+    if not isinstance(num_classes, int) or not 2 <= num_classes <= MAX_CLASSES:
         raise ValueError(
-            f"Got num_classes={num_classes}; it must be from 2, because the background counts as a class, to {MAX_CLASSES}: give "
-            "the number of classes."
+            f"Got num_classes={num_classes!r}; it must be a whole number from 2, because the background counts as a class, to "
+            f"{MAX_CLASSES}: give the number of classes."
         )
 
 

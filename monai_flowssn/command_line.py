@@ -1,4 +1,4 @@
-"""What MONAI's command line leaves open: options that nobody reads, and errors whose cause stands far up."""
+"""What MONAI's command line leaves open: options that nobody reads or that read as something else, and causes far up."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from inspect import signature
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import fire.parser
 from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, run
 from monai.utils import ensure_tuple
+
+from monai_flowssn.spelling import check_entry, check_typed
 
 __all__ = ["check_command_line"]
 
@@ -22,18 +24,19 @@ WORKFLOWS = ("train", "evaluate", "inference")
 
 
 def check_command_line(arguments: Sequence[str] | None = None) -> None:
-    """Refuse options of `python -m monai.bundle run` whose name stands in no config file, and end its errors with their cause.
+    """Refuse options of `python -m monai.bundle run` that change nothing or something else, and end its errors with their cause.
 
     Known are the ids of the config files, and of the other workflows of the same bundle, so that training, evaluation and
     inference take the same options; and an id of your own that another option refers to (`--mine 3 --lr "@mine"`). Ids
-    below another (`--network_def::stepz 5`) are left to what they are an argument of.
+    below another (`--network_def::stepz 5`) are left to what they are an argument of. Values have to arrive as they were written
+    (:mod:`~monai_flowssn.spelling`), those of the config files too.
 
     Args:
         arguments: of the command line, its first one included; those of this process by default. Nothing is done for other
             commands.
 
     Raises:
-        ValueError: names the option and the id that is nearest to it.
+        ValueError: names the option, and the id that is nearest to it or the right spelling.
     """
     arguments = sys.argv if arguments is None else arguments
     if Path(arguments[0]).parts[-3:] != ("monai", "bundle", "__main__.py") or "run" not in arguments[1:2]:
@@ -41,29 +44,69 @@ def check_command_line(arguments: Sequence[str] | None = None) -> None:
     sys.excepthook = _tell_cause_last
     given = _options(arguments[2:])
     if "args_file" in given:
-        given = {**ConfigParser.load_config_file(given["args_file"]), **given}
+        file = given["args_file"].value
+        given = {**{name: _Given(None, each) for name, each in ConfigParser.load_config_file(file).items()}, **given}
     if "config_file" not in given:
         return
-    files = [Path(file) for file in ensure_tuple(given["config_file"])]
+    files = [Path(file) for file in ensure_tuple(given["config_file"].value)]
     known = {name for call in (run, create_workflow, ConfigWorkflow.__init__) for name in signature(call).parameters}
     siblings = [file.with_name(f"{other}.yaml") for file in files if file.stem in WORKFLOWS for other in WORKFLOWS]
+    configs = [ConfigParser.load_config_files(list(map(str, files)))]
     for file in filter(Path.is_file, [*files, *siblings]):
-        known |= ConfigParser.load_config_file(file).keys()
-    for option, value in given.items():
-        name = re.split("::|#", option)[0]
-        if name in known or any(re.search(rf"@{re.escape(name)}(?!\w)", str(other)) for other in given.values()):
+        config = ConfigParser.load_config_file(file)
+        for name, value in config.items():
+            check_entry(str(file), name, value)
+        configs.append(config)
+    for option, (typed, value) in given.items():
+        if option in known:
             continue
-        raise ValueError(
-            f"--{option} {value} would change nothing: no id {name!r} in {', '.join(map(str, files))}."
-            + _advice(name, known, ConfigParser.load_config_files(list(map(str, files))))
-        )
+        if not any(_takes(option, each) for each in configs) and not _referred(option, given):
+            raise ValueError(
+                f"--{option} {value} would change nothing: no id {option!r} in {', '.join(map(str, files))}."
+                + _advice(option, known.union(*configs), configs[0])
+            )
+        defaults = (_default(option, each) for each in configs)
+        check_typed(option, typed, value, next((each for each in defaults if each is not None), None))
 
 
-def _advice(name: str, known: Iterable[str], config: Mapping[str, Any]) -> str:
+class _Given(NamedTuple):
+    """The word of an option, None where there is none, and what Fire makes of it."""
+
+    typed: str | None
+    value: Any
+
+
+def _takes(option: str, config: Any) -> bool:
+    """Whether a config has an id, or what it stands below takes arguments."""
+    for name in _names(option):
+        if not isinstance(config, Mapping) or "_target_" in config:
+            return True
+        if name not in config:
+            return False
+        config = config[name]
+    return True
+
+
+def _default(option: str, config: Any) -> Any:
+    for name in _names(option):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config
+
+
+def _names(option: str) -> list[str]:
+    return re.split("::|#", option)
+
+
+def _referred(option: str, given: Mapping[str, _Given]) -> bool:
+    """Whether another option refers to this one, which is then of the user's own."""
+    return any(re.search(rf"@{re.escape(_names(option)[0])}(?!\w)", str(other.value)) for other in given.values())
+
+
+def _advice(option: str, known: Iterable[str], config: Mapping[str, Any]) -> str:
     """Return what to give instead of an option that does not exist, and what the network has."""
     below = list(_plain_ids(config))
-    same = sorted((found for found in below if found.split("::")[-1] == name), key=len)
-    nearest = same or difflib.get_close_matches(name, known, n=1)
+    same = sorted((found for found in below if _names(found)[-1] == option), key=len)
+    nearest = same or difflib.get_close_matches(option, [*known, *below], n=1)
     advice = f" Did you mean --{nearest[0]}?" if nearest else " Take one of their ids, or leave it out."
     numbers = [found for found in below if found.startswith("network_def::")]
     return advice + (f" The network of {config.get('method_name')} has {', '.join(numbers)}." if numbers else "")
@@ -78,19 +121,33 @@ def _plain_ids(value: Mapping[str, Any], above: str = "") -> Iterator[str]:
             yield f"{above}{name}"
 
 
-def _options(arguments: Sequence[str]) -> dict[str, Any]:
-    """Names and values as Fire reads them: --name value, --name=value, or --name for true."""
-    options: dict[str, Any] = {}
-    name = None
+def _options(arguments: Sequence[str]) -> dict[str, _Given]:
+    """Names and values as Fire reads them: --name value, --name=value, or --name for true.
+
+    Raises:
+        ValueError: for a word that belongs to no option, which would become ``init_id`` and leave out the initialisation.
+    """
+    options: dict[str, _Given] = {}
+    name, before, places = None, "", 0
     for argument in takewhile(lambda each: each != "--", arguments):  # what follows is for Fire itself
         flag = re.match(r"(?:--([A-Za-z_][^=]*)|-([A-Za-z])(?==|$))(?:=(.*))?$", argument, re.DOTALL)
         if flag:
             name = (flag[1] or flag[2]).replace("-", "_")
-            options[name] = True if flag[3] is None else fire.parser.DefaultParseValue(flag[3])
+            options[name] = _given(flag[3])
         elif name is not None:
-            options[name] = fire.parser.DefaultParseValue(argument)
+            options[name] = _given(argument)
             name = None
+        else:
+            places += 1
+            if options and places + ("run_id" in options) > 1:
+                last = next(reversed(options))
+                raise ValueError(f"--{last} {before} {argument}: a value is one word; quote it as a whole.")
+        before = argument
     return options
+
+
+def _given(word: str | None) -> _Given:
+    return _Given(word, True if word is None else fire.parser.DefaultParseValue(word))
 
 
 def _tell_cause_last(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -163,11 +163,11 @@ def facts_of(run: Path) -> dict[str, Any]:
 
 def write_cases(source: Path, target: Path) -> None:
     """Copy a table of cases, the metrics that cards show, with four digits behind the point."""
-    with source.open(newline="") as file:
+    with source.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     kept = [i for i, name in enumerate(header) if i < 2 or shown(name)]
     target.parent.mkdir(exist_ok=True)
-    with target.open("w", newline="") as file:
+    with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([header[i] for i in kept])
         writer.writerows(

@@ -63,18 +63,20 @@ def test_train_evaluate_infer(
 ) -> None:
     monkeypatch.chdir(tmp_path.parent)  # a bundle runs from anywhere
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = tmp_path / "[a] é#2"  # a folder may be called so; MONAI reads # as ::
+    tiny_options["bundle_root"] = f"${str(root)!r}".replace("#", "\\x23")
     run(bundle, "train", tiny_options)
-    assert (tmp_path / "models" / "model.pt").is_file()
-    assert (tmp_path / "models" / "last.ckpt").is_file()
+    assert (root / "models" / "model.pt").is_file()
+    assert (root / "models" / "last.ckpt").is_file()
 
     run(bundle, "evaluate", tiny_options)
-    with (tmp_path / "runs" / "evaluate" / "per_case.csv").open() as file:
+    with (root / "runs" / "evaluate" / "per_case.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
     assert {row["patient"] for row in rows} == {"200", "201", "202"}
     assert all(float(row["test_ged_v_n4"]) >= -1e-6 for row in rows)
 
-    tracked = mlflow.MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    tracked = mlflow.MlflowClient(f"sqlite:///{root}/runs/mlflow.db")
     experiment = tracked.get_experiment_by_name("monai_flowssn")
     runs = {each.data.tags["run"]: each for each in tracked.search_runs([experiment.experiment_id])}
     assert {each.info.status for each in runs.values()} == {"FINISHED"}
@@ -82,9 +84,11 @@ def test_train_evaluate_infer(
     mean = sum(float(row["test_ged_v_n4"]) for row in rows) / 6
     assert runs["evaluate"].data.metrics["test_ged_v_n4"] == pytest.approx(mean, abs=1e-5)
     assert runs["train"].data.params["seed"] == "0"
+    saved = {path.name for path in (root / "runs" / "mlruns").rglob("*") if path.is_file()}
+    assert saved == {"config.yaml", "manifest.json", "model.pt", "per_case.csv"}
 
     run(bundle, "inference", {**tiny_options, "limit": 1})
-    folder = tmp_path / "runs" / "inference"
+    folder = root / "runs" / "inference"
     maps = {path.name: nibabel.load(path) for path in folder.rglob("*.nii.gz")}
     assert len(maps) == 6
     for name, image in maps.items():

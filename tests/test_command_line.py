@@ -30,7 +30,7 @@ def own_hook(monkeypatch):
         ["--logging_file", "False", "--run_id", "evaluating"],  # MONAI's own
         ["--workflow_type", "train", "--properties_path", "own.json"],
         ["--mine", "0.1", "--lr", "$@mine / 2"],
-        ["--lr", "-inf", "--seed", "-1", "--", "--trace"],  # the last is Fire's
+        ["--lr", "-0.1", "--seed", "-1", "--", "--trace"],  # the last is Fire's
     ],
 )
 def test_ids_of_the_configs_and_what_they_refer_to_are_options(options):
@@ -63,6 +63,30 @@ def test_an_option_that_this_method_does_not_have_is_refused_with_those_it_has(b
     file = CONFIGS.parents[1] / f"{bundle}_segmentation/configs/train.yaml"
     with pytest.raises(ValueError, match=f"--{option} 64 would change nothing.*{advice}"):
         check_command_line([*COMMAND[:3], "--config_file", str(file), f"--{option}", "64"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--validate::handler", "5"],
+            r"--validate::handler 5 would change nothing.*Did you mean --validate::handlers",
+        ),
+        (["--bundle_root", "run#2"], r"--bundle_root run#2 arrives as 'run': .* write --bundle_root \"\$'run\\x232'\""),
+        (["--resume=false"], "--resume false arrives as 'false': .* write --resume False"),
+        (["--spatial_size", "64", "64"], "--spatial_size 64 64: a value is one word; quote"),
+    ],
+)
+def test_options_that_are_not_what_was_meant(options, said):
+    with pytest.raises(ValueError, match=said):
+        check_command_line([*COMMAND, *options])
+
+
+def test_a_number_that_yaml_reads_as_text_is_refused(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("lr: 1e-4", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"mine\.yaml: lr is the text '1e-4'; write 0\.0001"):
+        check_command_line([*COMMAND[:3], "--config_file", f"['{CONFIGS}/train.yaml','{file}']"])
 
 
 def test_options_of_an_arguments_file_count(tmp_path):

@@ -1,12 +1,18 @@
 import gc
+import os
+import platform
+import subprocess
+import sys
 import tempfile
+import time
+import zlib
 from pathlib import Path
 
 import pytest
 import torch
 
 from monai_flowssn import files
-from monai_flowssn.files import label_maps, written_whole
+from monai_flowssn.files import hold, label_maps, saver, written_whole
 
 
 def fail_half_way(path) -> None:
@@ -58,3 +64,46 @@ def test_no_room_for_large_label_maps_is_said_before_anything_is_drawn(tmp_path,
     monkeypatch.setattr("os.posix_fallocate", full, raising=False)
     with pytest.raises(OSError, match=r"\(2, 3, 4\) need 0.0 GiB in .*No space left on device.*set TMPDIR"):
         label_maps((2, 3, 4))
+
+
+def part_of(process: int, machine: str = platform.node()) -> str:
+    return f".part-{process}-{zlib.crc32(machine.encode()):08x}-model.pt"
+
+
+def test_what_killed_writes_have_left_goes_at_the_next_start(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    gone = [part_of(dead.pid), part_of(1, "yesterday")]
+    kept = [part_of(os.getppid()), part_of(dead.pid, "elsewhere"), ".part", "model.pt"]
+    for name in (*gone, *kept):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / gone[1], times=(time.time() - 90000,) * 2)
+    saver(tmp_path)({"a": torch.ones(1)}, "last.ckpt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "last.ckpt"])
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"a": torch.ones(1)}
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from monai_flowssn.files import hold
+hold(Path(sys.argv[1]))
+print(flush=True)
+input()
+"""
+
+
+def test_a_folder_is_one_process_s_and_free_when_it_is_killed(tmp_path):
+    folder = tmp_path / "models"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        other.stdout.readline()
+        said = rf"models is in use by process {other.pid} on {platform.node()} since .*; wait until it has ended, or"
+        with pytest.raises(ValueError, match=said):
+            hold(folder)
+        other.kill()
+        other.wait()
+    hold(folder)
+    hold(folder / "." / "..." / "..")  # the same; of this process
+    assert f"process {os.getpid()} " in (folder / ".lock").read_text()

@@ -20,10 +20,10 @@ import yaml
 from monai.bundle import ConfigParser
 
 from monai_flowssn.cli.shipped import bundle, overlay
-from monai_flowssn.handlers.trained_options import OPTIONS_FILE, check_trained_options
+from monai_flowssn.handlers.trained_options import OPTIONS_FILE
 from monai_flowssn.options import unread_ids
 from monai_flowssn.weights import load_weights
-from monai_flowssn.workflows import model_options
+from monai_flowssn.workflows import check_bundle_options
 
 WORKFLOWS = ("train", "evaluate", "inference")
 MIDDLE = "the middle of an image, as in its training (for all of it train, and --set, data::crops anywhere)"
@@ -42,13 +42,6 @@ def merged(source: Path, workflow: str, overlays: list[Path], settings: dict[str
 def check_weights(config: dict[str, Any], model: Path) -> None:
     """Refuse weights that do not fit the network of the config."""
     load_weights(ConfigParser(config).get_parsed_content("network_def"), model)
-
-
-def check_options(config: dict[str, Any], model: Path) -> None:
-    """Refuse a config that contradicts the options of the training, unless its ``force_options`` is true."""
-    if not config.get("force_options"):
-        data = ConfigParser(config).get_parsed_content("data")
-        check_trained_options(model, model_options(data, config))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings["ckpt_dir"] = "$@bundle_root + '/models'"  # the model of a fold is the one model of the new bundle
     configs = {name: merged(source, name, overlays, settings) for name in WORKFLOWS}
     check_weights(configs["inference"], arguments.model)
-    check_options(configs["inference"], arguments.model)
+    check_bundle_options(configs["inference"], arguments.model)
     folder = arguments.into / "configs"
     folder.mkdir(parents=True, exist_ok=True)
     for name, config in configs.items():

@@ -45,7 +45,7 @@ def command(name: str, bundle_name: str, configs: Sequence[str], options: Sequen
     run_id, file = WORKFLOWS[name]
     method = path.name.removesuffix("_segmentation")
     files = [path / "configs" / f"{file}.yaml", *(overlay(each, method) for each in configs)]
-    listed = "[" + ",".join(f"'{each}'" for each in files) + "]"
+    listed = "[" + ",".join(repr(str(each)) for each in files) + "]"
     return [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", listed, *options]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,11 @@ import numpy as np
 from monai.data import ITKReader
 
 from monai_flowssn.data.geometry import SHARE
+from monai_flowssn.options import check_option
 
 __all__ = ["SUFFIXES", "SeriesReader", "why"]
 
+CHOICES = ("one", "longest")
 SUFFIXES = (".dcm", ".dicom", ".ima", "")
 DERIVED = ("SEG", "RTSTRUCT", "RTDOSE", "PR", "SR")  # that are no images; of a SEG, ITK would stack the segments
 ROUNDED = 0.11  # mm: two positions in tenths
@@ -42,10 +45,19 @@ class SeriesReader(ITKReader):
     ITK takes the positions of the first and the last slice and spreads the others evenly between them, whatever is missing,
     doubled or sheared; so each slice is compared with its place first.
 
+    Args:
+        choice: "one" where a folder has to hold one series, or "longest" of several, which a warning names.
+        options: others of MONAI's reader.
+
     Raises:
-        ValueError: if the slices of a folder belong to several series or orientations (a scout), or one is doubled, missing, or
-            shifted in its plane (gantry tilt); for objects that are no images, such as DICOM SEG.
+        ValueError: if the slices of a folder belong to several series or orientations (a scout), of which none is chosen; if one
+            is doubled, missing, or shifted in its plane (gantry tilt); for objects that are no images, such as DICOM SEG.
     """
+
+    def __init__(self, *, choice: str = "one", **options: Any) -> None:
+        super().__init__(**options)
+        check_option("series", choice, CHOICES)
+        self.choice = choice
 
     def read(self, data: Any, **kwargs: Any) -> Any:
         """Return the ITK image of a file or a folder."""
@@ -53,7 +65,7 @@ class SeriesReader(ITKReader):
         slices = _slices(path)
         if len(slices) == 1:
             return super().read(str(slices[0].file), **kwargs)
-        return itk.imread([str(each.file) for each in _in_order(slices, path)], **kwargs)
+        return itk.imread([str(each.file) for each in _in_order(_chosen(slices, path, self.choice), path)], **kwargs)
 
 
 def _slices(path: Path) -> list[_Slice]:
@@ -93,7 +105,6 @@ def _slice(file: Path, header: Any) -> _Slice:
 
 def _in_order(slices: Sequence[_Slice], path: Path) -> list[_Slice]:
     """Return the slices along their normal, once each of them is where it must be."""
-    _check_one_series(slices, path)
     for each in slices:
         if each.position is None or each.frames > 1:
             raise ValueError(
@@ -144,14 +155,19 @@ def _slack(edge: float | np.floating) -> float:
     return float(max(SHARE * edge, min(ROUNDED, edge / 4)))
 
 
-def _check_one_series(slices: Sequence[_Slice], path: Path) -> None:
+def _chosen(slices: Sequence[_Slice], path: Path, choice: str) -> list[_Slice]:
+    """Return the slices of the one series of a folder, or of its longest."""
     groups: dict[tuple[Any, ...], list[_Slice]] = defaultdict(list)
     for each in slices:
         groups[each.series, each.size, tuple(np.round(each.axes, 3).flatten())].append(each)
-    if len(groups) > 1:
-        found = sorted(groups.values(), key=len, reverse=True)
+    found = sorted(groups.values(), key=len, reverse=True)
+    if len(found) > 1:
         listed = "; ".join(f"{len(g)} of {g[0].size} from {g[0].file.name}, series {g[0].series}" for g in found[:5])
-        raise ValueError(
-            f"{path} holds slices of {len(groups)} series, orientations or sizes ({listed}); one case is one series: put each "
-            "into a folder of its own, and remove scouts."
-        )
+        holds = f"{path} holds slices of {len(found)} series, orientations or sizes ({listed})"
+        if choice == "one" or len(found[0]) == len(found[1]):
+            raise ValueError(
+                f"{holds}; one case is one series: put each into a folder of its own, and remove scouts, or take the longest, if "
+                "one is, with --data::series longest."
+            )
+        warnings.warn(f"{holds}; the first, the longest, is read.", stacklevel=2)
+    return found[0]

@@ -29,13 +29,14 @@ _CTYPE = locale.setlocale(locale.LC_CTYPE)
 _PICTURES = (*PICTURES, *(f"{suffix}.gz" for suffix in PICTURES))
 
 
-def load_case(item: Mapping[Any, Any]) -> dict[Hashable, Any]:
+def load_case(item: Mapping[Any, Any], *, series: str = "one") -> dict[Hashable, Any]:
     """Load the image of a case and one mask file per rater, and stack the raters as (R, *S).
 
     What is in memory already stays, and so does a case without label (inference).
 
     Args:
         item: see `cases.Case`.
+        series: as of :func:`read_image`.
 
     Returns:
         The case with image (C, *S) float32 and label (R, *S), in the values of the files, -1 where a rater has none.
@@ -46,7 +47,7 @@ def load_case(item: Mapping[Any, Any]) -> dict[Hashable, Any]:
     item = dict(item)
     try:
         if not isinstance(item["image"], torch.Tensor):
-            item["image"] = read_image(item["image"])
+            item["image"] = read_image(item["image"], series=series)
             item["image"].meta["filename_or_obj"] = str(item.get("case", item["image"].meta["filename_or_obj"]))
         if "label" in item and not isinstance(item["label"], torch.Tensor):
             item["label"] = _stack(item["label"], item["image"])
@@ -64,11 +65,12 @@ def _stack(paths: str | Path | Sequence[str | Path | None], image: MetaTensor) -
     return MetaTensor(torch.cat(masks), meta=image.meta)
 
 
-def read_image(path: str | Path | Sequence[str | Path]) -> MetaTensor:
+def read_image(path: str | Path | Sequence[str | Path], *, series: str = "one") -> MetaTensor:
     """Read a picture (see `data.pictures`), NIfTI, NRRD, MetaImage, DICOM file, folder of one DICOM series, or NumPy array.
 
     Args:
         path: a file or folder, or several of the same grid, whose channels are stacked.
+        series: "one" where a folder has to hold one DICOM series, or "longest" of several, which a warning names.
 
     Returns:
         (C, *S) float32 in 2-D or 3-D, with an affine (4, 4) in RAS from indices to mm: the identity where the file has none.
@@ -77,8 +79,8 @@ def read_image(path: str | Path | Sequence[str | Path]) -> MetaTensor:
         ValueError: if a file does not load, has no sound geometry, or lies elsewhere than the first.
     """
     if isinstance(path, (str, Path)):
-        return _convert(_load(str(path)), torch.float32)
-    images = [read_image(each) for each in path]
+        return _convert(_load(str(path), series=series), torch.float32)
+    images = [read_image(each, series=series) for each in path]
     if not images:
         raise ValueError("the list of image files is empty; name one file per channel.")
     for each, name in zip(images[1:], path[1:]):
@@ -108,7 +110,7 @@ def read_mask(path: str | Path, *, like: MetaTensor) -> torch.Tensor:
     return _narrowed(mask.as_tensor())
 
 
-def _load(path: str, *, mask: bool = False) -> MetaTensor:
+def _load(path: str, *, mask: bool = False, series: str = "one") -> MetaTensor:
     """Return (C, *S) in the type of the file, with an affine (4, 4)."""
     suffix = "".join(Path(path).suffixes[-2:]).lower()
     try:
@@ -117,9 +119,9 @@ def _load(path: str, *, mask: bool = False) -> MetaTensor:
             image = MetaTensor(torch.from_numpy(_signed(array)), affine=torch.eye(4))
             placed = False
         else:
-            series = Path(path).is_dir() or Path(path).suffix.lower() in DICOM
-            image = _loader()(path, reader=SeriesReader() if series else None)
-            if series and image.shape[-1] == 1 and image.ndim == 4:  # one frame is a plane
+            dicom = Path(path).is_dir() or Path(path).suffix.lower() in DICOM
+            image = _loader()(path, reader=SeriesReader(choice=series) if dicom else None)
+            if dicom and image.shape[-1] == 1 and image.ndim == 4:  # one frame is a plane
                 image = image[..., 0]
             if path.lower().endswith((".nii", ".nii.gz")):
                 _check_nifti(path, image)

@@ -9,10 +9,9 @@ from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
-from ignite.handlers import DiskSaver
 from torch import nn
 
-from monai_flowssn.files import written_whole
+from monai_flowssn.files import saver, written_whole
 from monai_flowssn.handlers.run_facts import to_yaml
 from monai_flowssn.handlers.trained_options import OPTIONS_FILE
 
@@ -57,8 +56,7 @@ class BestCheckpoint:
         self.since += 1
         if value < self.best:
             self._write_options()
-            saver = DiskSaver(str(self.save_dir), atomic=True, require_empty=False)
-            saver(self.model.state_dict(), self.filename)
+            saver(self.save_dir)(self.model.state_dict(), self.filename)
             self.best, self.since = float(value), 0
 
     def _write_options(self) -> None:

@@ -26,8 +26,8 @@ class Budget:
 
     def __init__(self, *, seconds: float | None = None, cpu_seconds: float | None = None) -> None:
         for name, limit in {"seconds": seconds, "cpu_seconds": cpu_seconds}.items():
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name} is {limit}; a budget must be above 0: pass None for no limit.")
+            if limit is not None and not (isinstance(limit, (int, float)) and limit > 0):
+                raise ValueError(f"{name} is {limit!r}; a budget is a number above 0: pass None for no limit.")
         self.seconds, self.cpu_seconds = seconds, cpu_seconds
         self.spent = self.cpu_spent = 0.0  # up to the last mark of each clock
         self._mark = self._cpu_mark = 0.0

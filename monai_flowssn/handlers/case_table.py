@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,18 @@ from monai_flowssn.files import written_whole
 from monai_flowssn.handlers.metrics import CaseMetricHandler
 
 
+def as_cell(name: str) -> str:
+    """Return a name as a cell of a csv file, which a spreadsheet shows and does not compute: ``=1+1`` becomes ``'=1+1``."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
 class CaseTable:
     """Write ``per_case.csv``: case, patient and every metric that keeps its details, at full precision.
 
     What a paired comparison or a bootstrap over patients needs. MONAI's ``MetricsSaver`` writes one file per metric, with four
     decimals and no patient. A metric that is pooled over cases has a column for each part of its sums, ``name/1`` ..., and
     ``name/weight`` (:func:`~monai_flowssn.metrics.pool`). An evaluation in one process that fails leaves the cases before as
-    ``per_case_unfinished.csv``.
+    ``per_case_unfinished.csv``. Names that a spreadsheet would compute begin with an apostrophe (:func:`as_cell`).
 
     Args:
         save_dir: folder of the file.
@@ -47,7 +53,7 @@ class CaseTable:
         for item in engine.state.batch:
             place = len(self._names) * idist.get_world_size() + idist.get_rank()  # as DistributedSampler deals them out
             # one string per case, because that is what MONAI gathers over processes
-            self._names.append(f"{place}\n{item['case']}\n{item.get('patient', item['case'])}")
+            self._names.append(json.dumps([place, str(item["case"]), str(item.get("patient", item["case"]))]))
 
     def _finish(self, engine: Any) -> None:
         names = string_list_all_gather(self._names)
@@ -66,11 +72,11 @@ class CaseTable:
 
     @staticmethod
     def _write(path: Path, names: list[str], details: dict[str, list[float]]) -> None:
-        with written_whole(path) as part, part.open("w", newline="") as file:
+        with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["case", "patient", *details])
-            for row, name in sorted(enumerate(names), key=lambda entry: int(entry[1].partition("\n")[0])):
-                writer.writerow([*name.split("\n")[1:], *(repr(values[row]) for values in details.values())])
+            for row, (_, *name) in sorted(enumerate(map(json.loads, names)), key=lambda entry: entry[1]):
+                writer.writerow([*map(as_cell, name), *(repr(values[row]) for values in details.values())])
 
 
 def _columns(details: Mapping[str, Tensor]) -> dict[str, list[float]]:

@@ -12,9 +12,9 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint, DiskSaver
+from ignite.handlers import Checkpoint
 
-from monai_flowssn.files import written_whole
+from monai_flowssn.files import saver, written_whole
 
 _OPTIONAL = ("scaler", "kept")  # not in every checkpoint
 _ERRORS = (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError)
@@ -71,9 +71,8 @@ class LastCheckpoint:
         if self._whole and self.path.is_file() and idist.get_rank() == 0:
             with written_whole(self.previous) as part:
                 shutil.copyfile(self.path, part)
-        saver = DiskSaver(str(self.path.parent), atomic=True, require_empty=False)
         # a new one each time: ignite's Checkpoint deletes its file of the same name before it writes the next
-        Checkpoint(self.save_dict, saver, filename_pattern=self.filename)(engine)
+        Checkpoint(self.save_dict, saver(self.path.parent), filename_pattern=self.filename)(engine)
         self._epochs, self._whole = epochs, True
 
     def _tell(self, engine: Engine, error: BaseException) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import unquote
 
 import ignite.distributed as idist
 import torch
@@ -86,6 +87,7 @@ class MLflowRunHandler:
         self._owner: Engine | None = None
         self._orphan: weakref.finalize | None = None
         self._points: list[tuple[str, Any, int, int]] = []
+        self._logged: dict[str, int] = {}  # last steps of a continued run: those behind its checkpoint come again
         self._flushed = 0.0
         self._down = self._warned = False
 
@@ -181,7 +183,9 @@ class MLflowRunHandler:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient  # slow to import, and not needed by processes that do not log
 
+        self._logged = {}
         folder = _sqlite_folder(self.tracking_uri)
+        _try_once(self.tracking_uri)
         # MLflow's first use of a database sets it up, and runs that do so at the same time break each other's work.
         with contextlib.nullcontext() if folder is None else FileLock(folder / ".mlflow.lock", timeout=120):
             self._client = MlflowClient(tracking_uri=self.tracking_uri)
@@ -198,6 +202,9 @@ class MLflowRunHandler:
         with contextlib.suppress(Exception):  # a checkpoint may come from another server: then it is a new run
             if self._resume_id is not None:
                 self._client.update_run(self._resume_id, status="RUNNING")
+                for name in self._client.get_run(self._resume_id).data.metrics:
+                    points = self._client.get_metric_history(self._resume_id, name)
+                    self._logged[name] = max(point.step for point in points)
                 return self._resume_id
         return None
 
@@ -250,13 +257,15 @@ class MLflowRunHandler:
         from mlflow.entities import Metric
 
         self._flushed = time.monotonic()
-        points = [Metric(name, float(value), now, step) for name, value, now, step in self._points]
+        new = (point for point in self._points if point[3] > self._logged.get(point[0], -1))
+        points = [Metric(name, float(value), now, step) for name, value, now, step in new]
         for start in range(0, len(points), 1000):
             self._client.log_batch(self.run_id, metrics=points[start : start + 1000])
         self._points = []
 
     def _log_artifacts(self) -> None:
-        for folder, patterns in {"data": self.manifest, **self.artifacts}.items():
+        manifest = None if self.manifest is None else glob.escape(str(self.manifest))
+        for folder, patterns in {"data": manifest, **self.artifacts}.items():
             for pattern in ensure_tuple(patterns or ()):
                 for path in sorted(filter(os.path.isfile, glob.glob(str(pattern), recursive=True))):
                     self._client.log_artifact(self.run_id, path, folder)
@@ -275,12 +284,33 @@ class MLflowRunHandler:
         _release_sigterm()
 
 
+def sqlite_uri(path: Path) -> str:
+    """Return the address of a SQLite file, whatever its folders are called."""
+    return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
+
+
 def _sqlite_folder(uri: str) -> Path | None:
     if not uri.startswith("sqlite:///"):
         return None
-    folder = Path(uri.removeprefix("sqlite:///")).resolve().parent
+    path, _, options = uri.removeprefix("sqlite:///").partition("?")
+    if "/" in options:
+        raise ValueError("the ? in the name of a folder ends its path; write %3F for it")
+    folder = Path(unquote(path)).resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _try_once(uri: str) -> None:
+    """Open a database, which MLflow itself tries for two minutes; an error is the caller's."""
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+    from sqlalchemy import create_engine, inspect
+
+    if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+        engine = create_engine(uri)
+        try:
+            inspect(engine).get_table_names()
+        finally:
+            engine.dispose()
 
 
 def _losses(output: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint, DiskSaver
+from ignite.handlers import Checkpoint
 from monai.engines import IterationEvents
 from torch.nn.utils import get_total_norm
+
+from monai_flowssn.files import saver
 
 
 class StopOnNonFinite:
@@ -74,8 +76,7 @@ class StopOnNonFinite:
         )
 
     def _save(self, engine: Engine) -> None:
-        saver = DiskSaver(str(self.save_dir), atomic=True, require_empty=False)
-        Checkpoint(self.save_dict, saver, filename_pattern=self.filename)(engine)
+        Checkpoint(self.save_dict, saver(self.save_dir), filename_pattern=self.filename)(engine)
 
 
 def _case_ids(batch: Any) -> list[str]:

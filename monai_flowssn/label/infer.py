@@ -13,11 +13,10 @@ from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.transform.writer import Writer
 from monailabel.utils.others.generic import device_list, device_map, name_to_device, remove_file
 
-from monai_flowssn.label.requests import check_option, refuse_config, refuse_path
+from monai_flowssn.label.requests import check_option, check_request, clicked
 from monai_flowssn.transforms import LocatePointd
-from monai_flowssn.workflows import on_device, precision
+from monai_flowssn.workflows import check_bundle_options, on_device, precision
 
-EXTENSIONS = [".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha", ".png", ".tif"]
 MAX_VOXELS = 2**31  # draws times voxels: 16 draws of 512x512x500, one byte each
 
 
@@ -48,13 +47,7 @@ class DrawInferTask(BundleInferTask):
 
     def __call__(self, request: dict[str, Any], callbacks: dict[Any, Any] | None = None) -> tuple[Any, Any]:
         """Return the answer to a request of plain values."""
-        refuse_config(request)
-        refuse_path(request.get("model_filename"))
-        refuse_path((request.get("result_extension") or "").removeprefix("."))
-        for name in self.displayable_configs.keys() & request.keys():
-            check_option(name, request[name], self.displayable_configs[name])
-        check_option("model_filename", request.get("model_filename"), [None, self.models(), *self.models()])
-        check_option("result_extension", request.get("result_extension"), [None, "", *EXTENSIONS])
+        check_request(request, self.displayable_configs, self.models())
         # `label` would be read as the masks of raters, from wherever it says
         plain = {name: value for name, value in request.items() if name != "label"}
         task = self.on(device_of(request))
@@ -83,17 +76,14 @@ class DrawInferTask(BundleInferTask):
             ValueError: if this model takes none, or the client clicked several.
         """
         transforms = super().pre_transforms(data)
-        clicked = {kind: data[kind] for kind in ("foreground", "background") if data and data.get(kind)}
-        if clicked and data is not None:
+        if data is not None and (point := clicked(data)) is not None:
             if not any(isinstance(each, LocatePointd) for each in transforms):
                 raise ValueError("this model draws from the image alone; send no foreground or background points.")
-            points = clicked.get("foreground")
-            if len(clicked) > 1 or not isinstance(points, list) or len(points) != 1:
-                raise ValueError(f"got {clicked}; this model takes one point: foreground: [[x, y, z]].")
-            data["point"] = points[0]
+            data["point"] = point
         return transforms
 
     def _get_network(self, device: Any, data: dict[str, Any] | None) -> Any:
+        check_bundle_options(self.bundle_config.get(), Path(self.bundle_path, "models", "model.pt"))
         # as in the bundle's own workflows: MONAI Label builds `network_def`, which `network` puts into the fast layout
         return on_device(super()._get_network(device, data), device)
 

@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from monai_flowssn.label.infer import device_of
 from monai_flowssn.label.lanes import BusyError, Lanes, StoppedError, stop_if_cancelled
-from monai_flowssn.label.requests import refuse_config
+from monai_flowssn.label.requests import parsed
 
 __all__ = ["KnownNames", "prepare"]
 
@@ -90,7 +90,7 @@ def _drawing(lanes: Lanes) -> APIRouter:
         try:
             if not (image or session_id or file):
                 raise ValueError("there is no image; give the name of a study, a session, or a file.")
-            device = device_of(_parsed(params))
+            device = device_of(parsed(params))
             arguments = (background_tasks, model, image, session_id, params, file, label, output)
             return await lanes.run(device, lambda: run_inference(*arguments), gone)
         except BaseException as error:
@@ -103,17 +103,6 @@ def _drawing(lanes: Lanes) -> APIRouter:
             raise
 
     return router
-
-
-def _parsed(params: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(params or "{}")
-    except ValueError as error:
-        raise ValueError(f"params is no JSON ({error}).") from error
-    if not isinstance(parsed, dict):
-        raise ValueError(f'params is {parsed!r}; give an object, such as {{"draws": 16}}.')
-    refuse_config(parsed)
-    return parsed
 
 
 def _end_on(number: signal.Signals, lanes: Lanes) -> None:

@@ -131,8 +131,10 @@ def _check(groups: list[list[np.ndarray]], cases: int) -> None:
             raise ValueError(
                 f"a and b have shapes {first.shape} and {x.shape}, but must hold the same cases in the same order."
             )
-    if first.ndim not in (1, 2) or len(first) != cases:
-        raise ValueError(f"values have shape {first.shape}, but must be one per patient entry ({cases}).")
+        if np.isinf(x).any():
+            raise ValueError("values hold infinity, which has no mean; give NaN for cases that are to be left out.")
+    if first.ndim not in (1, 2) or len(first) != cases or not cases:
+        raise ValueError(f"values have shape {first.shape}, but must be one per patient entry ({cases}), at least one.")
 
 
 @lru_cache(maxsize=2)

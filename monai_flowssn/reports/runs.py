@@ -78,7 +78,7 @@ def read_table(path: Path, name: str | None = None) -> Table:
         ValueError: if it is no such table, a case is in it twice, or a cell is no number.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} does not open ({error}); give the per_case.csv of an evaluation.") from error
@@ -126,7 +126,7 @@ def read_runs(arguments: Iterable[str]) -> list[Run]:
     named: dict[str, list[Table]] = {}
     for argument in arguments:
         name, equals, path = argument.partition("=")
-        if not equals:
+        if not equals or Path(argument).is_file():  # a folder may have the sign in its name
             name, path = argument, argument
         named.setdefault(name, []).append(read_table(Path(path), argument))
     runs = [Run(name, tuple(tables)) for name, tables in named.items()]

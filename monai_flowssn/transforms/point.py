@@ -11,7 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Transform
-from monai.utils import TraceKeys
+from monai.utils import TraceKeys, is_scalar
 
 from monai_flowssn.data.cases import case_title
 from monai_flowssn.data.geometry import whole_affine
@@ -46,7 +46,11 @@ class LocatePointd(Transform):
         if not self.allowed:
             raise ValueError(f"{name} has the point {point}, but this model sees whole images: leave the point out.")
         given = list(point) if isinstance(point, (list, tuple, np.ndarray, torch.Tensor)) else []
-        whole = [int(v) for v in given if not isinstance(v, (bool, str)) and float(v).is_integer()]
+        whole = [int(v) for v in given if is_scalar(v) and not isinstance(v, (bool, str)) and float(v).is_integer()]
+        if (
+            len(given) == len(size) + 1 == len(whole) and whole[-1] == 0
+        ):  # viewers show a plane as a volume of one slice
+            given, whole = given[:-1], whole[:-1]
         if not given or len(whole) != len(given) or len(given) != len(size):
             raise ValueError(
                 f"{name} has the point {point!r}; it is {len(size)} whole numbers, the voxel indices of the file, such as "

@@ -3,7 +3,7 @@
 from monai_flowssn.workflows.devices import on_device, own_device, precision, start_process
 from monai_flowssn.workflows.evaluation import case_loader, evaluation_metrics, evaluator, validation_metrics
 from monai_flowssn.workflows.preprocessing import Data
-from monai_flowssn.workflows.tracking import Run, model_options, plain_settings
+from monai_flowssn.workflows.tracking import Run, check_bundle_options, model_options, plain_settings
 from monai_flowssn.workflows.training import Optimisation, trainer, training_loader
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Optimisation",
     "Run",
     "case_loader",
+    "check_bundle_options",
     "evaluation_metrics",
     "evaluator",
     "model_options",

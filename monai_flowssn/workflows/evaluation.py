@@ -14,6 +14,7 @@ from monai.engines import SupervisedEvaluator
 from monai.handlers import StatsHandler
 from torch.utils.data import Dataset
 
+from monai_flowssn.command_line import check_command_line
 from monai_flowssn.handlers import CaseMetricHandler, CompareOnce, standard_metrics
 from monai_flowssn.sampling import compile_steps
 from monai_flowssn.workflows.devices import precision
@@ -110,6 +111,7 @@ def evaluator(
         amp: False for float32 on a GPU.
         options: others of ``SupervisedEvaluator``.
     """
+    check_command_line()  # again: a stray word of the command line leaves out `initialize`
     if compile:
         compile_steps(network)
     device = next(network.parameters()).device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from monai.transforms import (
 )
 from monai.utils import ensure_tuple
 
+from monai_flowssn.data.dicom import CHOICES as SERIES
 from monai_flowssn.options import check_option
 from monai_flowssn.transforms import (
     CheckCased,
@@ -56,6 +58,7 @@ class Data:
         intensity_range: intensities that become -1 and 1; what lies beyond is clipped. None for the lowest and the highest of
             each image.
         class_values: what the files of masks hold for class 0, 1, ..., such as [0, 255]; empty where they hold class ids.
+        series: "one" where a DICOM folder has to hold one series, or "longest" of several, which a warning names.
         crops: one of those above.
         jitter: for ``crops="centre"``, by how many pixels the centre of a window of training is off, at most, along each axis.
         context: where ``intensity_range`` is None and an image has a point: size of the window around it whose lowest and highest
@@ -67,7 +70,7 @@ class Data:
         fold: the fold to test on; the next one validates.
 
     Raises:
-        ValueError: for other ``crops``.
+        ValueError: for other ``crops``, or an ``intensity_range`` or ``class_values`` that are no such numbers.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Data:
     raters: int
     intensity_range: Sequence[float] | None
     class_values: Sequence[int] = ()
+    series: str = "one"
     crops: str = "centre"
     jitter: int = 0
     context: Sequence[int] | None = None
@@ -88,8 +92,15 @@ class Data:
 
     def __post_init__(self) -> None:
         check_option("crops", self.crops, CROPS)
+        check_option("series", self.series, SERIES)
         if self.jitter < 0:
             raise ValueError(f"jitter is {self.jitter}; it is a number of pixels: pass 0 or more.")
+        if self.intensity_range is not None and not _is_range(self.intensity_range):
+            raise ValueError(
+                f"intensity_range is {self.intensity_range!r}; give two numbers, the lower first, such as [-1000, 400]."
+            )
+        if not all(isinstance(value, (int, float)) for value in ensure_tuple(self.class_values)):
+            raise ValueError(f"class_values is {self.class_values!r}; give a list of numbers, such as [0, 255].")
 
     def items(
         self,
@@ -180,11 +191,12 @@ class Data:
         check = CheckCased(
             num_classes=self.num_classes, class_values=self.class_values, intensity_range=self.intensity_range
         )
+        load = LoadCased(series=self.series)
         if self.intensity_range is None:
             scale = ScaleOwnRanged("image", spatial_dims=spatial_dims)
-            return [LoadCased(), *locate, check, *self.geometry, *context, scale]
+            return [load, *locate, check, *self.geometry, *context, scale]
         low, high = self.intensity_range
-        return [LoadCased(), *locate, check, ScaleIntensityRanged("image", low, high, -1, 1, clip=True), *self.geometry]
+        return [load, *locate, check, ScaleIntensityRanged("image", low, high, -1, 1, clip=True), *self.geometry]
 
     def _fit(self, spatial_size: Sequence[int]) -> Transform:
         if self.crops == "whole":
@@ -196,3 +208,10 @@ class Data:
         # other items, such as a field of view, are not cropped
         used = SelectItemsd([*KEYS, "case", "patient"], allow_missing_keys=True)
         return [PadRatersd("label", raters=self.raters, spatial_dims=len(spatial_size)), used]
+
+
+def _is_range(values: Any) -> bool:
+    numbers = (
+        isinstance(values, (list, tuple)) and len(values) == 2 and all(isinstance(v, (int, float)) for v in values)
+    )
+    return numbers and -math.inf < values[0] < values[1] < math.inf

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
 from monai_flowssn.data import write_manifest
+from monai_flowssn.files import hold
 from monai_flowssn.handlers import MLflowRunHandler
+from monai_flowssn.handlers.mlflow_run import sqlite_uri
 from monai_flowssn.handlers.run_facts import calling_config
+from monai_flowssn.handlers.trained_options import check_trained_options
 from monai_flowssn.workflows.preprocessing import Data
 
-__all__ = ["Run", "model_options", "plain_settings"]
+__all__ = ["Run", "check_bundle_options", "model_options", "plain_settings"]
 
 #: Arguments of segmenters that a trained model may be given anew: how it draws, and of how many draws its loss was.
 DRAWING = ("steps", "solver", "grid_power", "guidance", "ancestral", "samples", "train_draws")
@@ -53,20 +60,32 @@ class Run(MLflowRunHandler):
         config = calling_config() or {}
         super().__init__(
             experiment_name,
-            tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{bundle_root}/runs/mlflow.db",
+            tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(Path(bundle_root, "runs", "mlflow.db")),
             tags={"method": method, "data": data.name, "run": workflow},
             params=plain_settings(config),
             manifest=Path(output_dir, "manifest.json"),
-            artifacts={"per_case": f"{output_dir}/*.csv", "checkpoint": f"{ckpt_dir}/model.pt"},
+            artifacts={
+                "per_case": f"{glob.escape(output_dir)}/*.csv",
+                "checkpoint": f"{glob.escape(ckpt_dir)}/model.pt",
+            },
             **options,
         )
-        self.data, self.ckpt_dir = data, ckpt_dir
+        self.data, self.ckpt_dir, self.workflow = data, ckpt_dir, workflow
         #: What the model depends on, by id.
         self.model_options = model_options(data, config)
 
     def write_manifest(self, **groups: Sequence[Mapping[str, Any]]) -> None:
-        """Write which cases it is of, by split, into ``output_dir``; it is made."""
+        """Write which cases it is of, by split, into ``output_dir``; it is made.
+
+        The folders are this process's until it ends (:func:`~monai_flowssn.files.hold`).
+
+        Raises:
+            ValueError: if another process writes into one of them.
+        """
         path = Path(str(self.manifest))
+        if os.environ.get("RANK", "0") == "0":  # of torchrun; the processes have not met yet
+            for folder in [Path(self.ckpt_dir)] * (self.workflow == "train") + [path.parent]:
+                hold(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(path, about=self.data.name, **groups)
 
@@ -108,6 +127,21 @@ def model_options(data: Data, config: Mapping[str, Any] | None = None) -> dict[s
         named["network_def::_target_"] = network["_target_"]
     numbers = {name: value for name, value in _leaves(network) if name not in DRAWING}
     return {**named, **data.seen, **{f"network_def::{name.replace('.', '::')}": each for name, each in numbers.items()}}
+
+
+def check_bundle_options(config: Mapping[str, Any], weights: str | Path) -> None:
+    """Refuse a bundle that contradicts the options its model was trained with, unless its ``force_options`` is true.
+
+    Args:
+        config: of the bundle, not parsed.
+        weights: file of the model.
+
+    Raises:
+        ValueError: names those that differ.
+    """
+    if not config.get("force_options"):
+        data = ConfigParser(deepcopy(dict(config))).get_parsed_content("data")
+        check_trained_options(weights, model_options(data, config))
 
 
 def _leaves(value: Mapping[str, Any]) -> list[tuple[str, Any]]:

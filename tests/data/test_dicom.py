@@ -2,10 +2,12 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from dicom_files import write_series, write_slice
 
 from monai_flowssn.data.geometry import element_size
 from monai_flowssn.data.reading import read_image
+from monai_flowssn.transforms import LoadCased
 
 BOX = np.zeros((6, 22, 20), np.int16)
 BOX[:, 3:19, 2:18] = 1000  # 16 x 16 x 6 voxels of 0.7 x 0.7 x 2 mm
@@ -90,6 +92,19 @@ def test_two_series_and_a_scout_are_refused(tmp_path):
     write_slice(tmp_path / "scout" / "scout.dcm", BOX[0], position=(0, 0, 0), orientation=(1, 0, 0, 0, 0, -1))
     with pytest.raises(ValueError, match=r"slices of 2 series, orientations or sizes.*remove scouts"):
         read_image(tmp_path / "scout")
+
+
+def test_the_longest_series_is_read_where_that_is_asked_for_and_said(tmp_path):
+    write_series(tmp_path, BOX)
+    write_slice(tmp_path / "scout.dcm", BOX[0], position=(0, 0, 0), orientation=(1, 0, 0, 0, 0, -1))
+    with pytest.warns(UserWarning, match=r"6 of \(20, 22\) from 000.dcm.*1 of .* from scout.dcm.*the longest, is read"):
+        image = LoadCased(series="longest")({"image": str(tmp_path), "case": "c7"})["image"]
+    assert torch.equal(image.as_tensor(), torch.from_numpy(BOX.transpose(2, 1, 0)[None]).float())
+    write_series(tmp_path, BOX, first=10, series="1.2.3.5")
+    with pytest.raises(ValueError, match="slices of 3 series.*take the longest, if one is"):
+        read_image(tmp_path, series="longest")
+    with pytest.raises(ValueError, match="series is 'first'; choose one of 'one', 'longest'"):
+        read_image(tmp_path, series="first")
 
 
 def test_a_single_file_is_a_plane_with_an_area(tmp_path):

@@ -1,5 +1,7 @@
 """The structure of the Jacobian, its determinant, and both directions against a Gaussian that is known."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -128,3 +130,34 @@ def test_unknown_kinds_and_wrong_outputs_are_refused():
         AutoregressiveFlow([transformer(4)], channels=K, kind="planar")
     with pytest.raises(ValueError, match="has 4 outputs; it needs 2"):
         AutoregressiveFlow(transformer(4), channels=K, kind="volume_preserving")(torch.zeros(1, K, *SIZE))
+
+
+class Constant(nn.Module):
+    """Location 2 and raw scale 0.7 everywhere."""
+
+    def forward(self, x):
+        outputs = torch.tensor([2.0] * K + [0.7] * K, dtype=x.dtype)
+        return outputs.view(1, -1, 1, 1).expand(len(x), -1, *x.shape[2:])
+
+
+@pytest.mark.parametrize("kind", ["affine", "gated"])
+def test_a_layer_that_sees_nothing_is_a_line(kind):
+    scale = math.exp(0.7) if kind == "affine" else 1 / (1 + math.exp(-1.7)) + 1e-5
+    loc = 2 if kind == "affine" else 2 * (1 - scale)
+    u = torch.randn(3, K, *SIZE, dtype=torch.float64)
+    flows = AutoregressiveFlow(Constant(), channels=K, kind=kind)
+    y, log_det = flows(u)
+    torch.testing.assert_close(y, loc + scale * u)
+    torch.testing.assert_close(log_det, torch.full((3,), u[0].numel() * math.log(scale), dtype=torch.float64))
+    back, other = flows.score(y)
+    torch.testing.assert_close(back, u)
+    torch.testing.assert_close(other, -log_det)
+
+
+def test_scales_stay_between_a_hundred_thousandth_and_exp_ten():
+    u = torch.ones(1, K, *SIZE, dtype=torch.float64)
+    for raw, scale in ((-50.0, 1e-5), (50.0, math.exp(10))):
+        net = Constant()
+        net.forward = lambda x, raw=raw: torch.full((1, 2 * K, *SIZE), raw, dtype=x.dtype)
+        y, _ = AutoregressiveFlow(net, channels=K)(u)
+        torch.testing.assert_close(y - raw, scale * u, rtol=1e-6, atol=1e-9)

@@ -1,10 +1,13 @@
 """Log-determinants against autograd and inverses, at random and at extreme parameters."""
 
+import math
+
 import pytest
 import torch
 from torch.distributions import AffineTransform, ComposeTransform, Independent, Normal, TransformedDistribution
 
 from monai_flowssn.flows import GlowFlow, NICEFlow, PlanarFlow, RadialFlow
+from monai_flowssn.flows.latent import _bounded
 from monai_flowssn.flows.transforms import Coupling, Linear, Planar, Radial
 
 L, B = 5, 4
@@ -171,3 +174,8 @@ def test_nice_starts_as_the_identity_and_its_log_determinant_is_the_sum_of_its_l
 def test_wrong_sizes_of_nice_are_refused(options):
     with pytest.raises(ValueError, match="must be at least 2 and at least 1"):
         NICEFlow(**options)
+
+
+def test_parameters_are_bounded_by_two_with_the_slope_one_at_zero():
+    x = torch.tensor([-100.0, -1e-3, 0.0, 1.0, 100.0])
+    torch.testing.assert_close(_bounded(x), torch.tensor([-2.0, -1e-3, 0.0, 2 * math.tanh(0.5), 2.0]))

@@ -15,8 +15,9 @@ from monai_flowssn.transforms import CheckCased, LoadCased
 OUTCOMES = ("silently wrong", "hang", "unclear", "clear", "ok")
 LIMIT = 20.0  # seconds, after which an input counts as a hang
 FIX = re.compile(
-    r"\b(add|append|choose|convert|copy|correct|give|have|keep|leave|list|map|move|must|name|put|raise|read|remap|remove|replace|"
-    r"resample|rename|run|save|say|separate|store|take|threshold|unpack|use|write)\b",
+    r"\b(add|append|apply|choose|convert|copy|correct|did you mean|give|have|keep|leave|list|map|move|must|name|pass|"
+    r"put|quote|raise|"
+    r"read|remap|remove|replace|resample|rename|run|save|say|separate|store|take|threshold|unpack|use|write)\b",
     re.IGNORECASE,
 )
 
@@ -66,9 +67,9 @@ def judge(kind: str, item: Input) -> Verdict:
         except Exception as error:
             return Verdict(kind, _of_error(item, error), f"{type(error).__name__}: {error}")
     if item.right is None:
-        return Verdict(kind, "silently wrong", "was accepted")
+        return Verdict(kind, "silently wrong", f"was accepted: {result!r:.200}")
     if not item.right(result):
-        return Verdict(kind, "silently wrong", "gave another value")
+        return Verdict(kind, "silently wrong", f"gave another value: {result!r:.200}")
     said = " ".join(str(warning.message) for warning in record if warning.category is UserWarning)
     if item.told and not all(name in said for name in item.names):
         return Verdict(kind, "silently wrong", "nothing was said")

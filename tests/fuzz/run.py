@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from fuzz import datalists, files, masks, pictures, volumes
+from fuzz import datalists, files, label_requests, masks, metrics, options, pictures, volumes
 from fuzz.judge import Input, Verdict, judge, table
 
 KINDS: dict[str, Callable[[np.random.Generator, Path], Input]] = {
-    name: make for module in (pictures, volumes, files, masks, datalists) for name, make in module.KINDS.items()
+    name: make
+    for module in (pictures, volumes, files, masks, datalists, options, metrics, label_requests)
+    for name, make in module.KINDS.items()
 }
 
 

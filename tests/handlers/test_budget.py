@@ -78,5 +78,5 @@ def test_a_resumed_training_has_only_the_rest(limit, spent, epochs):
 
 @pytest.mark.parametrize("limit", ["seconds", "cpu_seconds"])
 def test_a_budget_is_positive(limit):
-    with pytest.raises(ValueError, match=f"{limit} is 0; a budget must be above 0"):
+    with pytest.raises(ValueError, match=f"{limit} is 0; a budget is a number above 0"):
         Budget(**{limit: 0})

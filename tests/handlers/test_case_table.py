@@ -9,6 +9,7 @@ from monai.handlers import from_engine
 
 from monai_flowssn.handlers import CaseMetricHandler, CaseTable, standard_metrics
 from monai_flowssn.metrics import PRESETS
+from monai_flowssn.reports.runs import read_table
 
 
 def evaluate(tmp_path, batches):
@@ -36,6 +37,17 @@ def test_one_row_per_case_at_full_precision(tmp_path):
     assert values == pytest.approx([0, 2 * 0.25 - 0.25, 2])  # by hand: IoU 1; 0.5 and 1; 0
     assert metrics["test_ged_v_n2"] == pytest.approx(sum(values) / 3)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["per_case.csv"]
+
+
+def test_names_are_text_whatever_is_in_them(tmp_path):
+    names = ["=1+1", "a\nb", "+49", 'é, "x"', "p"]
+    evaluate(tmp_path, [[item(name, [[1, 0], [1, 0]], name) for name in names]])
+    table = read_table(tmp_path / "run" / "per_case.csv")
+    assert sorted(table.cases) == sorted(["'=1+1", "a\nb", "'+49", 'é, "x"', "p"])
+    assert table.patients == table.cases
+    assert table.metrics["test_ged_v_n2"].tolist() == [0] * 5
+    text = (tmp_path / "run" / "per_case.csv").read_text(encoding="utf-8")
+    assert not any(line.startswith(("=", "+", "-", "@")) for line in text.splitlines())
 
 
 def test_a_case_that_fails_costs_no_other(tmp_path):

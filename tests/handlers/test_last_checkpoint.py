@@ -158,11 +158,14 @@ def test_a_save_that_is_killed_loses_nothing(tmp_path, kills):
         if child == 0:
             torch.save = dying_save(kill)
             torch.set_num_threads(1)
-            Training(tmp_path / "parts", 4, resume=True).run()
-            os._exit(0)
+            try:
+                Training(tmp_path / "parts", 4, resume=True).run()
+            finally:
+                os._exit(0)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     whole, rest = Training(tmp_path / "whole", 4).run(), Training(tmp_path / "parts", 4, resume=True).run()
     torch.testing.assert_close(rest.state(), whole.state(), rtol=0, atol=0)
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["last.ckpt", "previous.ckpt"]
 
 
 @pytest.mark.parametrize(

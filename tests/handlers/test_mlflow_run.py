@@ -18,6 +18,7 @@ from monai.handlers import CheckpointLoader, CheckpointSaver, StatsHandler, Vali
 from torch import nn
 
 from monai_flowssn.handlers.mlflow_run import MLflowRunHandler
+from monai_flowssn.workflows import Data, Run
 
 BATCH = {"image": torch.ones(2, 1), "label": torch.ones(2, 1)}
 
@@ -215,6 +216,54 @@ def test_a_resumed_training_continues_its_run(uri, run_of, tmp_path):
     assert run_of(second).info.status == "FINISHED"
     assert run_of(second).data.params["lr"] == "1"
     assert [p.step for p in MlflowClient(uri).get_metric_history(first.run_id, "train_loss")] == [5, 10, 15]
+
+
+def test_what_was_logged_behind_a_checkpoint_is_not_logged_again(uri, run_of):
+    def train(epochs, state=None):
+        handler = MLflowRunHandler("doubled", uri, loss_every=1)
+        if state:
+            handler.load_state_dict(state)
+        trainer_of(handler, epochs=epochs).run()
+        return handler
+
+    killed = train(2)  # and its checkpoint was of the beginning
+    resumed = train(3, killed.state_dict())
+    assert resumed.run_id == killed.run_id
+    history = {name: MlflowClient(uri).get_metric_history(killed.run_id, name) for name in run_of(killed).data.metrics}
+    assert [point.step for point in history["train_loss"]] == list(range(1, 16))
+    assert [point.step for point in history["val_ged_v_n16"]] == [1, 2, 3]
+
+
+def test_folders_of_any_name_hold_database_and_artifacts(tmp_path):
+    name = "[a] é#2 50%20 a::b it's?"
+    folder = tmp_path / name
+    folder.mkdir()
+    for each in ("manifest.json", "per_case.csv", "model.pt"):
+        (folder / each).write_text(each)
+    places = dict.fromkeys(("bundle_root", "output_dir", "ckpt_dir"), str(folder))
+    data = Data("toy", cases=list, channels=1, num_classes=2, raters=2, intensity_range=[0, 255])
+    handler = Run(**places, method="ssn", data=data, workflow="train")
+    trainer_of(handler, validate=False, epochs=1).run()
+    assert (folder / "runs" / "mlflow.db").is_file()
+    wanted = ["checkpoint/model.pt", "data/manifest.json", "per_case/per_case.csv"]
+    assert [path for path in files_of(handler.tracking_uri, handler.run_id) if path != "config.yaml"] == wanted
+    assert len(list((folder / "runs" / "mlruns").rglob("model.pt"))) == 1
+
+
+@pytest.mark.parametrize("place", ["notes.txt", "a?b/mlflow.db", "notes.txt/mlflow.db"])
+def test_a_database_that_cannot_be_opened_costs_one_warning_and_no_wait(tmp_path, monkeypatch, place):
+    def wait(seconds):
+        raise AssertionError("it waited")
+
+    (tmp_path / "notes.txt").write_text("no database" * 100)
+    monkeypatch.setattr("mlflow.store.db.utils.time.sleep", wait)
+    trainer = trainer_of(MLflowRunHandler("none", f"sqlite:///{tmp_path}/{place}"), validate=False)
+    with pytest.warns(UserWarning, match="going on without it") as record:
+        trainer.run()
+    assert len(record) == 1
+    assert "waited" not in str(record[0].message)
+    assert trainer.state.epoch == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_run_of_another_server_is_continued_by_a_new_one(uri, run_of):

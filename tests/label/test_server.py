@@ -147,7 +147,7 @@ def check_wrong_requests(server: Server) -> None:
         {"device": "tpu"},
         {"device": 3},
         {"result_extension": ".exe"},
-        {"foreground": [[1, 2, 0]]},
+        {"foreground": [[1]]},
         {"foreground": 3},
     ]
     for params in wrong:

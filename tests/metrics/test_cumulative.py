@@ -5,7 +5,7 @@ import torch
 from monai.data import MetaTensor
 from monai.metrics import metric as monai_metric
 
-from monai_flowssn.metrics import METRICS, CaseMetric, compare, compute_dice, compute_ged
+from monai_flowssn.metrics import METRICS, CaseMetric, compare, compute_dice, compute_ged, compute_nll
 
 SOFT_METRICS = ["nll", "ece", "ncc"]
 
@@ -156,3 +156,17 @@ def test_processes_add_up_parts_and_join_values(cases, monkeypatch):
         value = here.aggregate()
         monkeypatch.undo()
         torch.testing.assert_close(value, whole.aggregate())
+
+
+def test_the_first_draws_keep_their_probabilities(cases):
+    pred, raters = cases
+    m = CaseMetric("nll", n=2)
+    m(pred, raters)
+    expected = [compute_nll(p[None, :2], y[None]) for p, y in zip(pred, raters, strict=True)]
+    torch.testing.assert_close(m.get_buffer(), torch.cat(expected))
+
+
+def test_as_many_raters_as_cases(cases):
+    pred, raters = cases
+    with pytest.raises(ValueError, match="shorter"):
+        CaseMetric("ged")(pred, raters[:2])

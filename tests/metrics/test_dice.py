@@ -166,3 +166,11 @@ def test_weights_decide_the_vote():
     assert compute_dice(draws, raters, kind="expected", weights=torch.tensor([[3.0, 1, 1]])).item() == pytest.approx(
         0.6
     )
+
+
+def test_half_of_the_raters_are_no_majority():
+    """Two who disagree leave background; the draw is right where it is background, and wrong where it is not."""
+    raters = torch.tensor([[[1, 1, 0, 0], [0, 1, 1, 0]]])
+    found = compute_dice(torch.tensor([[[0, 1, 0, 0]]]), raters, kind="majority")
+    assert found.item() == 1
+    assert compute_dice(torch.tensor([[[1, 1, 1, 0]]]), raters, kind="majority").item() == pytest.approx(2 / 4)

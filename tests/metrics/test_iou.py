@@ -100,7 +100,7 @@ def test_bad_input(draws, raters, message):
 
 
 def test_bad_options():
-    with pytest.raises(ValueError, match="num_classes=1; it must be from 2"):
+    with pytest.raises(ValueError, match="num_classes=1; it must be a whole number from 2"):
         pairwise_iou(GOOD, GOOD, num_classes=1)
     with pytest.raises(ValueError, match="empty is 'two'; choose one of 'one', 'drop', 'zero'"):
         pairwise_iou(GOOD, GOOD, empty="two")

@@ -99,3 +99,10 @@ def test_bad_input(batch):
         evaluate_preset("unet", draws, raters)
     with pytest.raises(ValueError, match="need soft draws"):
         evaluate_preset("phiseg", draws, raters)
+
+
+def test_an_evaluation_gives_the_published_numbers_of_draws_that_it_has():
+    preset = PRESETS["ccdm"]
+    assert preset.draws == (16, 32, 50, 100)
+    assert preset.draws_within(50) == [16, 32, 50]
+    assert preset.draws_within(4) == [4]

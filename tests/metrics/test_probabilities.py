@@ -76,7 +76,7 @@ def test_a_number_of_classes_that_is_none_is_refused_at_once(number):
         lambda: evaluate_preset("kohl", LABELS, RATERS, num_classes=number),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match=f"num_classes={number}; it must be from 2, .* to 256"):
+        with pytest.raises(ValueError, match=f"num_classes={number}; it must be a whole number from 2, .* to 256"):
             call()
     assert compute_ged(LABELS, LABELS, num_classes=256).isfinite().all()
 

@@ -150,3 +150,12 @@ def test_contradictory_options_are_refused():
         DualFlowSSN(None, flow, density_base=base, density_flow=flow)
     with pytest.raises(ValueError, match="the base has 7 outputs"):
         AutoregressiveFlowSSN(Free(7), flow).sample(IMAGE, 1)
+
+
+def test_the_dual_model_hands_its_options_on():
+    nets = [Free(K), nn.Conv2d(K, 2 * K, 1)]
+    model = DualFlowSSN(
+        *nets, density_base=Free(K), density_flow=nn.Conv2d(K, 2 * K, 1), base_std=0.5, kind="gated", train_draws=3
+    )
+    assert (model.base_std, model.train_draws) == (0.5, 3)
+    assert (model.flow.kind, model.density_flow.kind) == ("gated", "gated")

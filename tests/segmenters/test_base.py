@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from monai_flowssn.kernel_score import kernel_score
 from monai_flowssn.segmenters import StochasticSegmenter
 
 
@@ -47,5 +48,14 @@ def test_one_class_is_refused():
         def __init__(self):
             StochasticSegmenter.__init__(self, num_classes=1)
 
-    with pytest.raises(ValueError, match="num_classes=1; it must be from 2"):
+    with pytest.raises(ValueError, match="num_classes=1; it must be a whole number from 2"):
         OneClass()
+
+
+def test_the_score_of_draws_in_chunks_is_the_kernel_score_of_all():
+    segmenter, image, masks = Echo(), torch.zeros(2, 1, 4, 4), torch.randint(0, 2, (2, 3, 4, 4))
+    segmenter.pixels_at_once = 1
+    torch.manual_seed(0)
+    draws = torch.cat([segmenter.draw_noise(image, 1)[0] for _ in range(4)], dim=1)
+    torch.manual_seed(0)
+    torch.testing.assert_close(segmenter.score(image, masks, 4), kernel_score(draws, masks))

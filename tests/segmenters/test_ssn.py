@@ -121,3 +121,23 @@ def test_options_out_of_range_are_refused(options, message):
 def test_a_network_of_other_outputs_is_refused():
     with pytest.raises(ValueError, match=r"has 7 outputs; it needs num_classes \* \(2 \+ rank\) = 24"):
         SSN(Free(7)).sample(torch.zeros(1, 1, *SIZE), 1)
+
+
+def test_the_noise_of_a_pixel_has_its_own_variance_and_no_other():
+    """Without factors the covariance is the diagonal exp(log variance) + 1e-5, and the logits are mean + deviation * noise."""
+    model = ssn()
+    with torch.no_grad():
+        model.net.outputs[:, 2 * K :] = 0
+    mean, log_variance = model.net.outputs[0, :K], model.net.outputs[0, K : 2 * K]
+    code, noise = model.encode(torch.zeros(1, 1, *SIZE)), model.draw_noise(torch.zeros(1, 1, *SIZE), 4)
+    torch.testing.assert_close(code[1][0], (log_variance.exp() + 1e-5).sqrt())
+    torch.testing.assert_close(model.logits(code, noise)[0], mean + (log_variance.exp() + 1e-5).sqrt() * noise[1][0])
+    with torch.no_grad():
+        model.net.outputs[:, K : 2 * K] = 50  # is held at 10
+    assert model.encode(torch.zeros(1, 1, *SIZE))[1].max().item() == pytest.approx(math.exp(5))
+
+
+def test_one_training_draw_is_enough_and_none_is_not():
+    assert ssn(train_draws=1).train_draws == 1
+    with pytest.raises(ValueError, match="train_draws"):
+        ssn(train_draws=0)

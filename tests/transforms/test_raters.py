@@ -41,3 +41,19 @@ def test_a_rater_without_a_mask_is_named(rater):
     label[1] = -1
     with pytest.raises(ValueError, match=f"Case 'c7' has no mask of rater {rater} .3 raters"):
         KeepRaterd("label", rater=rater)(item(label))
+
+
+def test_the_first_rater_is_number_zero_and_none_counts_from_the_end():
+    label = torch.arange(3)[:, None, None].expand(3, 2, 2)
+    assert torch.equal(KeepRaterd("label", rater=0)(item(label))["label"], label[:1])
+    for rater in (-2, -3):
+        with pytest.raises(ValueError, match="choose a rater who annotated every case, or leave the case out"):
+            KeepRaterd("label", rater=rater)(item(label))
+
+
+def test_one_rater_is_enough_and_bytes_become_int16_where_one_is_missing():
+    one = zeros(1, 3, 2, dtype=torch.uint8)
+    assert PadRatersd("label", raters=1, spatial_dims=2)(item(one))["label"].dtype == torch.uint8
+    padded = PadRatersd("label", raters=2, spatial_dims=2)(item(one))["label"]
+    assert padded.dtype == torch.int16
+    assert padded[1].unique().tolist() == [-1]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 import h5py
@@ -17,6 +15,7 @@ from monai_flowssn.data.embedded.simulated_ct import simulate_ct
 from monai_flowssn.data.lidc_idri import lidc
 from monai_flowssn.data.manifest import write_manifest
 from monai_flowssn.data.splits import SPLITS, Split, split_patients, stable_hash
+from monai_flowssn.files import written_whole
 
 __all__ = ["ABOUT", "build_lidc_contours", "lidc_contours"]
 
@@ -94,21 +93,13 @@ def build_lidc_contours(
     nodules = pick_evenly(read_nodules(database or find_database()), most)
     patients = split_patients((nodule.patient for nodule in nodules), seed=seed)
     group_of = {patient: name for name, part in patients.items() for patient in part}
-    path.parent.mkdir(parents=True, exist_ok=True)
     logger.info("Building %s: real masks of %d nodules, simulated CT; about a minute, once.", path, len(nodules))
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        with h5py.File(part, "w") as file:
-            file.attrs.update(about=ABOUT, recipe=RECIPE, seed=seed, size=size)
-            for name in SPLITS:
-                _create_group(file, name, size)
-            for nodule in tqdm(nodules, desc="Simulating CT around real contours", unit="nodule", disable=None):
-                _append(file[group_of[str(nodule.patient)]], nodule, seed, size)
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    with written_whole(path) as part, h5py.File(part, "w") as file:
+        file.attrs.update(about=ABOUT, recipe=RECIPE, seed=seed, size=size)
+        for name in SPLITS:
+            _create_group(file, name, size)
+        for nodule in tqdm(nodules, desc="Simulating CT around real contours", unit="nodule", disable=None):
+            _append(file[group_of[str(nodule.patient)]], nodule, seed, size)
 
 
 def is_current(path: Path, recipe: int) -> bool:
