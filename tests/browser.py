@@ -114,9 +114,13 @@ def browsing(folder: Path) -> Iterator[Browser]:
         command, preexec_fn=arrange, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        yield Browser(to_browser[1], from_browser[0])
-    finally:
-        process.terminate()
+        browser = Browser(to_browser[1], from_browser[0])
+        yield browser
+        browser.send("Page.close")
+        browser.session = None
+        browser.send("Browser.close")  # which waits for its helpers, that write into the profile
         process.wait(timeout=30)
+    finally:
+        process.kill()
         for each in (*to_browser, *from_browser):
             os.close(each)

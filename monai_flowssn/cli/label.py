@@ -29,7 +29,14 @@ PASSES_OPTIONS = True  # to monailabel
 MAIN = "from monai_flowssn.label.app import StochasticSegmentation  # noqa: F401\n"
 HERE = ("--host", "127.0.0.1", "--conf", "zoo_source", "ngc", "--conf", "sam2", "false")  # nothing is downloaded
 SAME = ("torch", "monai", "itk", "mlflow", "torchdiffeq", "pytorch-ignite")
-LABEL = ("monailabel==0.8.5", "pydicom<3", "pynetdicom<3", "dicomweb-client[gcp]<0.60")
+LABEL = (
+    "monailabel==0.8.5",
+    "pydicom<3",
+    "pynetdicom<3",
+    "dicomweb-client[gcp]<0.60",
+    # with a DICOMweb store it makes DICOM-SEG by this tool, and downloads it from GitHub where it is missing
+    'dcmqi>=1.5; sys_platform == "linux" and platform_machine == "x86_64"',
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,16 +6,15 @@ const canvas = byId.canvas, pen = canvas.getContext("2d");
 const RATERS = ["#56b4e9", "#ff8a5c", "#4fd6a5", "#d9a0ff", "#ffffff", "#f0a6c0"];
 const HEAT = [[42, 10, 94], [181, 54, 122], [252, 137, 97], [252, 253, 191]];  // colours from 0 to 1
 const MOST = 2 ** 30;  // voxels of all draws that a browser holds
-let models = {}, objects = {};  // of the server, by their names
+let models = {}, studies = {};  // of the server, by their names; of a study, the tags of its labels
 let image = null, raters = [], point = null;  // of the study: raters have a name, a mask and a size; the point is [x, y, z]
 let answer = null, request = null;  // what was drawn, and what is being drawn
 
 // --- what the server has ---------------------------------------------------------------------------------------------------------
 
 async function ask(path, options) {
-  const reply = await fetch(path, options);
+  const reply = await fetch(path, options), text = reply.ok || await reply.text();
   if (reply.ok) return reply;
-  const text = await reply.text();
   throw new Error(/^{"detail":"/.test(text) ? JSON.parse(text).detail : text);
 }
 
@@ -40,8 +39,8 @@ async function nrrd(blob) {
 async function begin() {
   models = (await (await ask("../info/")).json()).models;
   fill(byId.model, Object.keys(models));
-  objects = (await (await ask("../datastore/?output=all")).json()).objects;
-  fill(byId.study, Object.keys(objects).sort());
+  studies = await (await ask("studies")).json();
+  fill(byId.study, Object.keys(studies));
   const wanted = new URLSearchParams(location.search);
   for (const id of ["study", "model"]) if (wanted.has(id)) byId[id].value = wanted.get(id);
   chooseModel();
@@ -70,7 +69,7 @@ async function chooseStudy() {
   [image, raters] = [null, []];
   setPoint(null);
   const read = await load(file);
-  const tags = Object.keys(objects[study].labels).filter(tag => tag !== "original").sort();  // that one is a model's
+  const tags = studies[study].filter(tag => tag !== "original");  // that one is a model's
   const masks = await Promise.allSettled(tags.map(tag => load(`${file}&tag=${encodeURIComponent(tag)}`)));
   if (study !== byId.study.value) return;  // another was chosen meanwhile
   image = read;
@@ -148,8 +147,7 @@ async function go() {
   const stem = byId.study.value.replace(/[^\w.-]+/g, "_");
   [byId.file.download, byId.json.download, byId.picture.download] = [`${stem}.seg.nrrd`, `${stem}.json`, `${stem}.png`];
   count();
-  const {share} = answer.maps, place = share.indexOf(share.reduce((a, b) => Math.max(a, b)));
-  if (!point) byId.slice.value = Math.floor(place / image.size[0] / image.size[1]);  // where most draws agree
+  if (!point) byId.slice.value = answer.slices.indexOf(Math.max(...answer.slices));
   show();
 }
 
@@ -158,6 +156,8 @@ function count() {
   const {values, components} = answer.draws, kind = +byId.class.value, counts = new Float32Array(values.length / components);
   for (let i = 0, at = 0; i < counts.length; i++) for (let n = 0; n < components; n++) counts[i] += values[at++] === kind;
   answer.maps.share = counts.map(count => count / components);
+  answer.slices = Array(image.size[2]).fill(0);  // how much of the class each has
+  counts.forEach((count, i) => answer.slices[Math.floor(i / image.size[0] / image.size[1])] += count);
   const voxel = (answer.result.spacing ?? []).reduce((a, b) => a * b, 1);
   for (const rater of raters) rater.size = voxel * rater.mask.values.reduce((sum, value) => sum + (value === kind), 0);
 }
@@ -307,8 +307,8 @@ function histogram(sizes, n) {
     parts.push(node);
   };
   counts.forEach((count, i) => {
-    const height = 110 * count / tallest;
-    add("rect", {x: 10 + 15 * i, y: 125 - height, width: 14, height, fill: i === bin(values[n]) ? "#ffd60a" : "#8a93a3"});
+    const height = 110 * count / tallest, fill = i === bin(values[n]) ? "#ffd60a" : "#8a93a3";
+    add("rect", {x: 10 + 15 * i, y: 125 - height, width: 14, height, fill});
   });
   raters.forEach(({size}, i) => add("path", {d: `M${place(size)} 127l5 9h-10z`, fill: RATERS[i % RATERS.length]}));
   const marks = {start: 0, middle: most / 2, end: most};

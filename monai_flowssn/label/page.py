@@ -38,6 +38,13 @@ def script() -> FileResponse:
     return FileResponse(PAGE.with_suffix(".js"))
 
 
+@router.get("/studies", include_in_schema=False)
+def studies() -> dict[str, list[str]]:
+    """Return the names of all studies, those of a DICOMweb store too, and the tags of their labels."""
+    datastore = app_instance().datastore()
+    return {image: sorted(datastore.get_labels_by_image_id(image)) for image in sorted(datastore.list_images())}
+
+
 @router.get("/file", include_in_schema=False)
 def file(background_tasks: BackgroundTasks, image: str, tag: str = "") -> FileResponse:
     """Return a study's image as the models read it, or a rater's mask of it, as float32 NRRD.
