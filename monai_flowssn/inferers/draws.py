@@ -40,6 +40,7 @@ class LossInferer(Inferer):
         self.finishing, self.autocast = finishing, autocast
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return the loss terms of images (B, C, *S) and their masks (B, R, *S), which follow the network."""
         if self.finishing is not None and self.finishing.active:
             kwargs["score_draws"] = self.finishing.draws
         with cpu_autocast(inputs.device, self.autocast):
