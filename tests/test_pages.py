@@ -21,7 +21,7 @@ import monai_flowssn
 
 ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = ("__main__", "cli", "label")  # the command line, and what needs MONAI Label
-SHAPE = re.compile(r"\((?:[A-Z]|\.\.|\*S)[^()]*\)")
+SHAPE = re.compile(r"\((?:[A-Z]|\.\.\.?|\*S|cases)(?: [*+-] \w+)?,")  # such as (B, C, *S)
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|data):`~?([\w.]+)`")
 
 
