@@ -58,9 +58,8 @@ function chooseModel() {
   byId.point.hidden = !model.sees || sees("crops") === "whole";
   byId.without.textContent = sees("crops") === "anywhere" ? "the whole image" : "the middle of the image";
   byId.count.value = model.config?.draws ?? 16;
-  const names = Object.keys(model.labels ?? {});
-  byId.class.replaceChildren(...names.map((name, i) => new Option(name, i + 1)));
-  byId.classes.hidden = names.length < 2;
+  byId.class.replaceChildren(...Object.entries(model.labels ?? {}).map(([name, id]) => new Option(name, id)));
+  byId.classes.hidden = byId.class.length < 2;
   forget();
 }
 
@@ -83,9 +82,8 @@ async function chooseStudy() {
     [box.id, box.checked, key.style.borderColor, text.textContent] = [`rater${i}`, true, RATERS[i % RATERS.length], name];
     return row;
   }));
-  const range = sees("intensity_range");
   const sorted = Float32Array.from({length: 4096}, (_, i) => image.values[Math.floor(i / 4096 * image.values.length)]).sort();
-  [byId.black.value, byId.white.value] = range ?? [sorted[20], sorted[4075]].map(value => +value.toPrecision(4));
+  [byId.black.value, byId.white.value] = sees("intensity_range") ?? [sorted[20], sorted[4075]].map(value => +value.toPrecision(4));
   [byId.x.max, byId.y.max, byId.z.max] = image.size.map(size => size - 1);
   [byId.slice.max, byId.slice.value] = [image.size[2] - 1, image.size[2] >> 1];
   [byId.depth.hidden, byId.slices.hidden] = [image.axes < 3, image.size[2] < 2];
@@ -98,6 +96,7 @@ function forget() {
   request?.abort();
   answer = null;
   for (const id of ["flip", "sizes"]) byId[id].hidden = true;
+  for (const id of ["file", "json"]) URL.revokeObjectURL(byId[id].href);
   [byId.top.value, byId.fault.textContent, byId.status.textContent] = ["", "", ""];
   show();
 }
@@ -122,8 +121,10 @@ async function infer(params) {
   try {
     const reply = await (await ask(path, {method: "POST", body, signal: mine.signal})).formData();
     const file = reply.get("image"), result = JSON.parse(reply.get("params"));
+    const map = await nrrd(file);
+    mine.signal.throwIfAborted();  // another study or point was chosen meanwhile
     byId.status.textContent = `Done in ${((performance.now() - began) / 1000).toFixed(1)} s.`;
-    return {file, result, map: await nrrd(file)};
+    return {file, result, map};
   } catch (error) {
     byId.status.textContent = error.name === "AbortError" ? "Cancelled." : "";
     throw error;
@@ -133,10 +134,10 @@ async function infer(params) {
 }
 
 async function go() {
-  if (!image) return;
-  const voxels = image.size.reduce((a, b) => a * b);
+  const voxels = image?.size.reduce((a, b) => a * b);
   if (voxels * byId.count.value > MOST) throw new Error(`Ask for at most ${Math.floor(MOST / voxels)} draws of this study.`);
   forget();
+  if (!image) return;
   const {file, result, map: draws} = await infer({output: "draws"});
   answer = {result, draws, maps: {}};
   [byId.draw.max, byId.draw.value] = [draws.components, 1];
@@ -255,8 +256,8 @@ function heat(map, z) {
 /** Draw the edges between the pixels of a class and all others. */
 function outline({values, components}, n, z, colour, thick) {
   const [width, height] = image.size, first = z * width * height, kind = +byId.class.value;
-  const at = (x, y) => values[(first + y * width + x) * components + n] === kind;
-  const inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && at(x, y);
+  const at = (x, y) => values[(first + y * width + x) * components + n];
+  const inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && at(x, y) === kind;
   pen.beginPath();
   for (let y = 0; y <= height; y++) for (let x = 0; x <= width; x++) {
     const here = inside(x, y);
@@ -282,13 +283,12 @@ function describe(z) {
   byId.where.textContent = `${z + 1} of ${image.size[2]}`;
   if (image.size[2] > 1) parts.push(`slice ${byId.where.textContent}`);
   if (point) parts.push(`point ${point.slice(0, image.axes).join(", ")}`);
-  const map = byId.top.value;
-  byId.legend.hidden = !answer?.maps[map];
+  byId.legend.hidden = !answer?.maps[byId.top.value];
   if (answer) {
     const sizes = answer.result.classes[byId.class.value], n = byId.draw.value - 1;
     const size = `${number(sizes.per_draw[n])} ${unit()}`;
     byId.which.textContent = `${n + 1} of ${answer.draws.components}: ${size}`;
-    byId.high.textContent = map === "share" ? "all draws" : `${Math.log(answer.result.num_classes).toFixed(2)} nats`;
+    byId.high.textContent = byId.top.value === "share" ? "all draws" : `${Math.log(answer.result.num_classes).toFixed(2)} nats`;
     parts.push(`draw ${n + 1}, ${size}`);
     histogram(sizes, n);
   }

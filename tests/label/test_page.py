@@ -152,7 +152,14 @@ def test_a_long_drawing_is_cancelled(server: Server, browser: Browser) -> None:
     browser.wait("!byId.cancel.hidden")
     browser.click("#cancel")
     browser.wait("byId.status.textContent === 'Cancelled.'")
+    browser.click("#go")
+    browser.wait("!byId.cancel.hidden")
+    browser.run(
+        "byId.study.value = 'picture0'; byId.study.dispatchEvent(new Event('change'))"
+    )  # so is that of another study
+    browser.wait("image !== null && image.size[2] === 1")
     draw(browser, 2)
+    assert browser.run("[answer.result.case, answer.draws.size]") == ["picture0", [22, 24, 1]]
 
 
 def test_it_is_accessible(server: Server, browser: Browser) -> None:
