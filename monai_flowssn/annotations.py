@@ -114,7 +114,7 @@ def pick_rater(masks: Tensor, n: int = 1) -> Tensor:
 
 
 def comparable(maps: Tensor) -> Tensor:
-    """Return label maps of any shape and type in one that PyTorch compares: uint16 as int32, for example."""
+    """Return label maps (.., *S) of any type in one that PyTorch compares: uint16 as int32, for example."""
     return maps.to(_WIDER.get(maps.dtype, maps.dtype))
 
 

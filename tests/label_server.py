@@ -73,6 +73,7 @@ def serving(app: Path, *command: str | Path) -> Iterator[Server]:
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "MONAI_LABEL_SESSION_PATH": str(app / "sessions"),
+        "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(app / "dicom"),
         "TMPDIR": str(app / "temporary"),
         "PATH": f"{LABEL}/bin:{os.environ['PATH']}",
     }

@@ -57,6 +57,11 @@ def test_it_carries_bundles_and_configs(installed: Path) -> None:
         assert files(installed / "monai_flowssn" / name) == files(ROOT / name)
 
 
+def test_it_carries_the_page_for_browsers(installed: Path) -> None:
+    for name in ("page.html", "page.js"):
+        assert (installed / "monai_flowssn" / "label" / name).is_file()
+
+
 def files(folder: Path) -> set[Path]:
     found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     return {path for path in found if not any(path.match(f"{local}/*") or path.match(local) for local in LOCAL)}

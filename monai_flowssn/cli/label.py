@@ -3,11 +3,12 @@
     monai-flowssn package ssn app/model/my_segmentation --model my_run/models/model.pt --overlay my_data.yaml
     monai-flowssn label app STUDIES [--port 8000] [other options of `monailabel start_server`]
 
-STUDIES is a folder of images, or the address of a DICOMweb service. MONAI Label needs numpy < 2, so it has an environment of its
-own, made on first use (Python 3.10 or 3.11; about 3 GB) with the versions of PyTorch and MONAI that are installed here. Other
-machines reach the server only with `--host 0.0.0.0`, and then without a password. Settings by `--conf NAME VALUE`: `max_voxels`
-bounds the draws of a request times the voxels of its image (2e9), `waiting` how many requests may wait (16), `seconds` how long
-one may take (600), and `origins` admits web pages of other addresses.
+STUDIES is a folder of images, or the address of a DICOMweb service. http://127.0.0.1:8000/draws/ is a page for browsers. MONAI
+Label needs numpy < 2, so it has an environment of its own, made on first use (Python 3.10 or 3.11; about 3 GB) with the
+versions of PyTorch and MONAI that are installed here. Other machines reach the server only with `--host 0.0.0.0`, and then
+without a password. Settings by `--conf NAME VALUE`: `max_voxels` bounds the draws of a request times the voxels of its image
+(2e9), `waiting` how many requests may wait (16), `seconds` how long one may take (600), and `origins` admits web pages of
+other addresses.
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ PASSES_OPTIONS = True  # to monailabel
 MAIN = "from monai_flowssn.label.app import StochasticSegmentation  # noqa: F401\n"
 HERE = ("--host", "127.0.0.1", "--conf", "zoo_source", "ngc", "--conf", "sam2", "false")  # nothing is downloaded
 SAME = ("torch", "monai", "itk", "mlflow", "torchdiffeq", "pytorch-ignite")
-LABEL = ("monailabel==0.8.5", "pydicom<3", "pynetdicom<3", "dicomweb-client[gcp]<0.60")
+LABEL = (
+    "monailabel==0.8.5",
+    "pydicom<3",
+    "pynetdicom<3",
+    "dicomweb-client[gcp]<0.60",
+    # with a DICOMweb store it makes DICOM-SEG by this tool, and downloads it from GitHub where it is missing
+    'dcmqi>=1.5; sys_platform == "linux" and platform_machine == "x86_64"',
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

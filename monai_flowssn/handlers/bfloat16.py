@@ -20,5 +20,6 @@ class UnscaledBFloat16:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Any) -> None:
+        """Take the scaler out."""
         if engine.scaler is not None and engine.amp_kwargs.get("dtype") is torch.bfloat16:
             engine.scaler = torch.amp.GradScaler(enabled=False)  # not None: MONAI would no longer autocast

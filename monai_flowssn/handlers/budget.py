@@ -12,7 +12,7 @@ class Budget:
     """End a training after a given time, in good order, and tell how much of it is done.
 
     Unlike with ignite's ``TimeLimit`` the epoch that is under way is completed, so that its validation and checkpoints happen.
-    Attach it before what asks for :attr:`progress`, such as a learning rate that falls to zero over the budget.
+    Attach it before what asks for ``progress``, such as a learning rate that falls to zero over the budget.
 
     Args:
         seconds: wall-clock time of the whole run, validations included; ``None`` for no limit.

@@ -28,6 +28,7 @@ class ClipGradient:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
+        """Scale the gradient of all parameters down to the norm, where it is longer."""
         if engine.scaler is not None:
             engine.scaler.unscale_(engine.optimizer)  # the scaler then steps without dividing again
         clip_grad_norm_([p for group in engine.optimizer.param_groups for p in group["params"]], self.max_norm)

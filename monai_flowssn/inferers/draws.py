@@ -39,6 +39,7 @@ class LossInferer(Inferer):
         self.autocast = autocast
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return the loss terms of images (B, C, *S) and their masks (B, R, *S), which follow the network."""
         with cpu_autocast(inputs.device, self.autocast):
             return network(inputs, *args, **kwargs)
 

@@ -106,9 +106,9 @@ class DrawInferTask(BundleInferTask):
         return sorted(names, key=lambda name: (len(name), name))
 
     def info(self) -> dict[str, Any]:
-        """Return what clients show."""
+        """Return what clients show, and what the network sees of an image."""
         self._config["model_filename"] = self.models()
-        return super().info()
+        return {**super().info(), "sees": self.bundle_config.get_parsed_content("data").seen}
 
     def writer(self, data: dict[str, Any], extension: str | None = None, dtype: Any = None) -> tuple[Any, Any]:
         """Return the file of the answer and its JSON part."""

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from torch.overrides import TorchFunctionMode
+
 __all__ = ["BusyError", "Lanes", "StoppedError", "stop_if_cancelled"]
 
 T = TypeVar("T")
@@ -24,14 +26,22 @@ class StoppedError(Exception):
     """Nobody waits for a drawing any more, or it took too long."""
 
 
-def stop_if_cancelled(*_: Any) -> None:
-    """Raise :class:`StoppedError` in a drawing that was cancelled; as a forward pre-hook of modules, at the next layer.
+def stop_if_cancelled() -> None:
+    """Raise :class:`StoppedError` in a drawing that was cancelled.
 
     >>> stop_if_cancelled()  # nothing was cancelled here
     """
     event = _cancel.get()
     if event is not None and event.is_set():
         raise StoppedError("cancelled")
+
+
+class _StopsIfCancelled(TorchFunctionMode):
+    """Look before every call of PyTorch: layers alone are not enough, of many draws an SSN asks its network once."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        stop_if_cancelled()
+        return function(*args, **(kwargs or {}))
 
 
 class Lanes:
@@ -54,7 +64,7 @@ class Lanes:
 
         Args:
             device: its name.
-            action: what to do; it ends early by :func:`stop_if_cancelled`.
+            action: what to do; it ends early at its next call of PyTorch, or by :func:`stop_if_cancelled`.
             gone: waits until the client no longer does.
 
         Returns:
@@ -103,4 +113,5 @@ class Lanes:
 
 def _unless_cancelled(action: Callable[[], T]) -> T:
     stop_if_cancelled()
-    return action()
+    with _StopsIfCancelled():
+        return action()

@@ -15,10 +15,10 @@ from monailabel.config import settings
 from monailabel.endpoints.infer import ResultType, run_inference
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.utils.async_tasks import utils as tasks
-from torch.nn.modules.module import register_module_forward_pre_hook
 
+from monai_flowssn.label import page
 from monai_flowssn.label.infer import device_of
-from monai_flowssn.label.lanes import BusyError, Lanes, StoppedError, stop_if_cancelled
+from monai_flowssn.label.lanes import BusyError, Lanes, StoppedError
 from monai_flowssn.label.requests import parsed
 
 __all__ = ["KnownNames", "prepare"]
@@ -52,15 +52,15 @@ class KnownNames:
 
 
 def prepare(server: FastAPI, lanes: Lanes) -> None:
-    """Let MONAI Label's server, which runs already, draw in lanes, and end within seconds of a signal.
+    """Let MONAI Label's server, which runs already, draw in lanes, show a page, and end within seconds of a signal.
 
     Args:
         server: MONAI Label's.
         lanes: where it draws.
     """
-    register_module_forward_pre_hook(stop_if_cancelled)
     server.include_router(_drawing(lanes), prefix=settings.MONAI_LABEL_API_STR)
     server.router.routes.insert(0, server.router.routes.pop())  # before the route of the same path
+    server.include_router(page.router, prefix=settings.MONAI_LABEL_API_STR)
     for number in (signal.SIGTERM, signal.SIGINT):
         _end_on(number, lanes)
 

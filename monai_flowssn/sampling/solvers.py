@@ -37,7 +37,10 @@ def euler(field: Field, y: Tensor, grid: Tensor) -> Tensor:
 
 
 def midpoint(field: Field, y: Tensor, grid: Tensor) -> Tensor:
-    """Midpoint scheme: order 2, two evaluations per step, none at the end of a step. Arguments as of ``euler``."""
+    """Midpoint scheme: order 2, two evaluations per step, none at the end of a step.
+
+    Arguments, of which ``grid`` is (T + 1,), as of :func:`euler`.
+    """
     for t, end in pairwise(grid):
         half = (end - t) / 2
         y = y + (end - t) * field(t + half, y + half * field(t, y))
@@ -45,7 +48,10 @@ def midpoint(field: Field, y: Tensor, grid: Tensor) -> Tensor:
 
 
 def heun(field: Field, y: Tensor, grid: Tensor) -> Tensor:
-    """Heun's scheme (trapezoid): order 2, two evaluations per step, one of them at its end. Arguments as of ``euler``."""
+    """Heun's scheme (trapezoid): order 2, two evaluations per step, one of them at its end.
+
+    Arguments, of which ``grid`` is (T + 1,), as of :func:`euler`.
+    """
     for t, end in pairwise(grid):
         slope = field(t, y)
         y = y + (end - t) / 2 * (slope + field(end, y + (end - t) * slope))
@@ -53,7 +59,7 @@ def heun(field: Field, y: Tensor, grid: Tensor) -> Tensor:
 
 
 def dopri5(field: Field, y: Tensor, grid: Tensor) -> Tensor:
-    """Dormand-Prince 5(4) of torchdiffeq, adaptive with tolerance 1e-6; uses the first and the last time of the grid."""
+    """Dormand-Prince 5(4) of torchdiffeq, adaptive with tolerance 1e-6, from the first to the last time of ``grid`` (T + 1,)."""
     if len(grid) == 1:
         return y
     return odeint(field, y, grid[[0, -1]], method="dopri5", rtol=1e-6, atol=1e-6)[-1]

@@ -34,7 +34,7 @@ def path(probabilities: Field, u: Tensor, grid: Tensor, solver: Solver) -> Tenso
     """Integrate ``p(t, y) - u``, the authors' velocity (De Sousa Ribeiro et al. 2025, arXiv 2507.18838, public code).
 
     u cancels, so the end is a weighted mean of the probabilities along the path; under Euler on a uniform grid the plain mean.
-    Arguments and result as of ``markov``, with the solver used for all intervals.
+    Arguments and result (B, K, *S) as of :func:`markov`, with the solver used for all intervals.
     """
     y = solver(lambda t, y: probabilities(t, y) - u, u, grid)
     y = y.clamp(min=0)  # high-order schemes have negative weights, and u cancels up to rounding

@@ -106,7 +106,7 @@ class JointProbabilisticUNet(StochasticSegmenter):
         return tuple(torch.randn(size, device=image.device) for _ in range(self.prior.levels))
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return the features of the image; the latents themselves depend on the draw."""
+        """Return the features of the image (B, C, *S); the latents themselves depend on the draw."""
         return self.prior(image)
 
     def decode(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:
@@ -127,7 +127,7 @@ class JointProbabilisticUNet(StochasticSegmenter):
         return TransformedDistribution(diagonal_gaussian(parameters.float()), transforms, validate_args=False)
 
     def posterior_distribution(self, level: int, parameters: Tensor) -> TransformedDistribution:
-        """Return q(z_l | x, y, z_{l+1}), as ``prior_distribution``."""
+        """Return q(z_l | x, y, z_{l+1}) for its parameters (B, 2L), as :meth:`prior_distribution`."""
         transforms = self.posterior_flows[level]()
         return TransformedDistribution(diagonal_gaussian(parameters.float()), transforms, validate_args=False)
 

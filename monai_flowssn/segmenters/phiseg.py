@@ -65,7 +65,7 @@ class PHiSeg(StochasticSegmenter):
         return tuple(torch.randn(len(image), n, channels, *size, device=image.device) for size in sizes)
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return the features of the image at the levels of the latents; the latents themselves depend on the draw."""
+        """Return the features of the image (B, C, *S) at the levels of the latents, which themselves depend on the draw."""
         return self.prior(image)
 
     def decode(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:

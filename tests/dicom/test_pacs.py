@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ pytest.importorskip("highdicom")
 pytest.importorskip("dicomweb_client")
 
 from dicom_phantom import write_maps, write_phantom  # noqa: E402
+from label_server import LABEL, serving  # noqa: E402
 
 from monai_flowssn.cli import main  # noqa: E402
 from monai_flowssn.dicom.objects import write_objects  # noqa: E402
@@ -145,3 +147,21 @@ def test_one_command_draws_a_study_and_stores_the_results(
     draws = [pydicom.dcmread(path) for path in sorted(into.rglob("maps_draw_*.dcm"))]
     assert len(draws) == 2
     assert {str(each.StudyInstanceUID) for each in draws} == {study}
+
+
+@pytest.mark.skipif(not LABEL.is_dir(), reason="monai-flowssn label has not been run here")
+def test_monai_label_draws_the_studies_of_a_pacs(pacs: tuple[int, str], tmp_path: Path) -> None:
+    port, address = pacs
+    series = write_phantom(tmp_path / "scanner")
+    send(tmp_path / "scanner", port)
+    app, model = tmp_path / "app", "ssn_segmentation"
+    shutil.copytree(ROOT / "bundles" / model, app / "model" / model)
+    with serving(app, sys.executable, "-m", "monai_flowssn", "label", app, address) as server:
+        assert server.get("draws/studies") == {series: []}
+        # as OHIF and the page for browsers ask, and as it is to be stored
+        params = {"draws": 2, "label_info": [{"name": "lesion"}]}
+        for output, shown in {"image": b"\x1f\x8b", "all": b"--", "json": b"{"}.items():
+            place = f"{server.address}/infer/{model}?image={series}&output={output}"
+            answer = requests.post(place, data={"params": json.dumps(params)}, timeout=120)
+            assert (answer.status_code, answer.content[: len(shown)]) == (200, shown)
+        assert answer.json()["shape"] == [18, 20, 5]  # MONAI Label hands on a NIfTI file of the series, rows first

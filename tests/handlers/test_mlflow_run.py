@@ -241,7 +241,7 @@ def test_folders_of_any_name_hold_database_and_artifacts(tmp_path):
     for each in ("manifest.json", "per_case.csv", "model.pt"):
         (folder / each).write_text(each)
     places = dict.fromkeys(("bundle_root", "output_dir", "ckpt_dir"), str(folder))
-    data = Data("toy", cases=list, channels=1, num_classes=2, raters=2, intensity_range=[0, 255])
+    data = Data(name="toy", cases=list, channels=1, num_classes=2, raters=2, intensity_range=[0, 255])
     handler = Run(**places, method="ssn", data=data, workflow="train")
     trainer_of(handler, validate=False, epochs=1).run()
     assert (folder / "runs" / "mlflow.db").is_file()
