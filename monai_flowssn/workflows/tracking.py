@@ -9,69 +9,87 @@ from typing import Any
 
 from monai_flowssn.handlers import MLflowRunHandler
 from monai_flowssn.handlers.run_facts import calling_config
+from monai_flowssn.options import unread_ids
 from monai_flowssn.workflows.preprocessing import Data
 
 __all__ = ["mlflow_run", "model_options", "plain_settings"]
 
 #: Arguments of segmenters that a trained model may be given anew: how it draws, and of how many draws its loss was.
 DRAWING = ("steps", "solver", "grid_power", "guidance", "ancestral", "samples", "train_draws")
-PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume")  # where and how it runs, not what it is
+#: Where and how a workflow runs, not what it is.
+UNTOLD = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume", "mlflow", "displayable_configs", "_meta_")
 
 
 def mlflow_run(
     *,
     bundle_root: str,
     output_dir: str,
-    ckpt_dir: str,
+    checkpoint: str,
     method: str,
     data: str,
     run: str,
     experiment_name: str = "monai_flowssn",
     tracking_uri: str | None = None,
+    study: str | None = None,
     **options: Any,
 ) -> MLflowRunHandler:
-    """Return the handler that logs a workflow: its settings, manifest, metrics, table of cases and weights.
+    """Return the handler that logs a workflow: its settings, data sets, metrics, table of cases, panels and weights.
 
     Args:
         bundle_root: folder of the bundle.
-        output_dir: where the manifest and the table lie.
-        ckpt_dir: where ``model.pt`` lies.
-        method: for the tags, as the next two.
+        output_dir: where the manifest, the table and the panels lie.
+        checkpoint: ``model.pt``, which a training writes and the others use.
+        method: for tags and name, as the next two.
         data: name of the data set.
         run: name of the workflow.
         experiment_name: of MLflow.
         tracking_uri: of MLflow's server or file; by default the environment's MLFLOW_TRACKING_URI, else ``runs/mlflow.db`` of the
-            bundle.
+            bundle. Without either, an inference is logged only where that file exists, because its training made it.
+        study: name of the run under which this one stands; by default the folds of a cross-validation have one.
         options: others of :class:`~monai_flowssn.handlers.MLflowRunHandler`.
     """
+    params, manifest = plain_settings(calling_config() or {}), Path(output_dir, "manifest.json")
+    database = Path(bundle_root, "runs", "mlflow.db")
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None and (run != "inference" or database.is_file()):
+        uri = f"sqlite:///{bundle_root}/runs/mlflow.db"
+    folds = params.get("data.folds")
+    parts = [
+        method,
+        data,
+        f"s{params.get('seed', 0)}",
+        folds and f"f{params.get('data.fold', 0)}",
+        run != "train" and run,
+    ]
     return MLflowRunHandler(
         experiment_name,
-        tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{bundle_root}/runs/mlflow.db",
+        uri,
+        name="-".join(str(part) for part in parts if part),
+        study=study or (f"{method}-{data}-{folds}-folds" if folds else None),
         tags={"method": method, "data": data, "run": run},
-        params=plain_settings(calling_config() or {}),
-        manifest=Path(output_dir, "manifest.json"),
-        artifacts={"per_case": f"{output_dir}/*.csv", "checkpoint": f"{ckpt_dir}/model.pt"},
+        params=params,
+        manifest=None if run == "inference" else manifest,
+        checkpoint=checkpoint,
+        images=output_dir,
+        artifacts={"per_case": f"{output_dir}/*.csv"},
         **options,
     )
 
 
 def plain_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plain values that a configuration sets, those of the data set and the network by their ids.
+    """Return the plain values that a configuration sets and its workflow reads, by their ids with points.
 
     Args:
         config: the configuration, not parsed.
 
     Example:
-        >>> plain_settings({"lr": 0.1, "device": "$torch.device('cpu')", "data": {"_target_": "Data", "crops": "whole"}})
-        {'lr': 0.1, 'data.crops': 'whole'}
+        >>> network = {"_target_": "Net", "width": 8}
+        >>> plain_settings({"run": ["$@network_def(@lr)"], "network_def": network, "lr": 0.1, "old": 3})
+        {'network_def.width': 8, 'lr': 0.1}
     """
-    settings = {}
-    for name, value in config.items():
-        if name in ("data", "network_def"):
-            settings.update({f"{name}.{key}": each for key, each in _leaves(value)})
-        elif _is_plain(value) and name not in PLACES:
-            settings[name] = value
-    return settings
+    unread = tuple(f"{name}::" for name in unread_ids(config))
+    told = {name: value for name, value in config.items() if name not in UNTOLD}
+    return {name: value for name, value in _leaves(told) if not f"{name.replace('.', '::')}::".startswith(unread)}
 
 
 def model_options(data: Data, config: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -109,7 +109,9 @@ def test_a_validation_under_which_no_model_could_be_chosen_is_refused():
     assert compute_ged(draws, draws, estimator="u").item() == 0  # so two are enough
 
 
-def test_settings_are_plain_values():
+def test_settings_are_plain_values_that_the_workflow_reads():
     network = {"_target_": "Net", "base": {"channels": [4, 8], "out": "@data::num_classes"}}
-    config = {"lr": 0.1, "resume": True, "seed": "@other", "run": ["$1"], "network_def": network, "train": {"x": 1}}
-    assert plain_settings(config) == {"lr": 0.1, "network_def.base.channels": [4, 8]}
+    train = {"lr": "@lr", "network": "@network_def", "draws": 4, "list": [{"n": 1}], "unread": {"n": 2}}
+    config = {"lr": 0.1, "resume": True, "seed": "@other", "old": 1, "network_def": network, "train": train}
+    config["run"] = ["$@train::lr + @train::network + @train::draws + @train::list"]
+    assert plain_settings(config) == {"lr": 0.1, "network_def.base.channels": [4, 8], "train.draws": 4}
