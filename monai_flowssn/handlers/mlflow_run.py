@@ -88,7 +88,7 @@ class MLflowRunHandler:
         self.images, self.checkpoint, self.manifest = images, checkpoint, manifest
         self.config = calling_config() if config is None else config
         self.loss_every, self.output_transform = loss_every, output_transform or _losses
-        self.run_id: str | None = None
+        self.run_id: Any = None  # until a run begins
         self._resume_id: str | None = None
         self._client: Any = None
         self._owner: Engine | None = None
@@ -318,8 +318,8 @@ class MLflowRunHandler:
         release_sigterm()
 
 
-def _sqlite_folder(uri: str) -> Path | None:
-    if not uri.startswith("sqlite:///"):
+def _sqlite_folder(uri: str | None) -> Path | None:
+    if uri is None or not uri.startswith("sqlite:///"):
         return None
     folder = Path(uri.removeprefix("sqlite:///")).resolve().parent
     folder.mkdir(parents=True, exist_ok=True)

@@ -178,7 +178,8 @@ class Data:
         """Return what makes [-1, 1] of the intensities of an image; of each slice, for a 2-D network and no given range."""
         if self.intensity_range is None:
             return ScaleOwnRanged("image", spatial_dims=spatial_dims)
-        return ScaleIntensityRanged("image", *self.intensity_range, -1, 1, clip=True)
+        low, high = self.intensity_range
+        return ScaleIntensityRanged("image", low, high, -1, 1, clip=True)
 
     def _read(
         self, spatial_dims: int, locate: Sequence[Transform] = (), context: Sequence[Transform] = ()

@@ -53,10 +53,10 @@ def mlflow_run(
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None and (run != "inference" or database.is_file()):
         uri = f"sqlite:///{bundle_root}/runs/mlflow.db"
-    folds = params.get("data.folds")
+    folds, short = params.get("data.folds"), data.partition(" ")[0]
     parts = [
         method,
-        data,
+        short,
         f"s{params.get('seed', 0)}",
         folds and f"f{params.get('data.fold', 0)}",
         run != "train" and run,
@@ -65,7 +65,7 @@ def mlflow_run(
         experiment_name,
         uri,
         name="-".join(str(part) for part in parts if part),
-        study=study or (f"{method}-{data}-{folds}-folds" if folds else None),
+        study=study or (f"{method}-{short}-{folds}-folds" if folds else None),
         tags={"method": method, "data": data, "run": run},
         params=params,
         manifest=None if run == "inference" else manifest,
