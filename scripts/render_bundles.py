@@ -55,7 +55,7 @@ def render(bundle: Path, configs: Path) -> None:
     first = {key: about[key] for key in recipe["metadata"] if key in about}  # what is this bundle's own comes first
     metadata = {"schema": SCHEMA, **first, **about, **measured(bundle / "models" / "shipped.json")}
     (configs / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-    for name in ("multi_gpu_train.yaml", "multi_gpu_evaluate.yaml", "logging.conf"):
+    for name in (*(f"multi_gpu_{workflow}.yaml" for workflow in WORKFLOWS), "logging.conf"):
         shutil.copy(CONFIGS / name, configs / name)
 
 

@@ -33,7 +33,7 @@ def test_rendered_files_are_in_sync(tmp_path: Path) -> None:
     rendered = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     shipped = {path.relative_to(ROOT / "bundles"): path.read_text() for path in (ROOT / "bundles").glob("*/configs/*")}
     assert rendered == shipped, "run scripts/render_bundles.py"
-    assert len(rendered) == 7 * len(BUNDLES)
+    assert len(rendered) == 8 * len(BUNDLES)
 
 
 def test_metadata_and_network_verify(bundle: Path) -> None:

@@ -93,7 +93,8 @@ def test_what_a_training_and_its_uses_tell_a_server(server: Server, tiny_options
     used = [found["ssn-lidc-s5-f1-evaluate"], found["ssn-lidc-s5-f1-inference"]]
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert train.data.tags["mlflow.parentRunId"] == study.info.run_id
-    assert {run.data.tags["mlflow.parentRunId"] for run in used} == {train.info.run_id}
+    assert {run.data.tags["mlflow.parentRunId"] for run in used} == {study.info.run_id}
+    assert {run.data.tags["training"] for run in used} == {train.info.run_id}
     assert {run.data.tags["checkpoint"] for run in used} == {train.data.tags["checkpoint"]}
     assert {run.inputs.model_inputs[0].model_id for run in used} == {train.outputs.model_outputs[-1].model_id}
 
@@ -106,8 +107,13 @@ def test_what_a_training_and_its_uses_tell_a_server(server: Server, tiny_options
     assert sorted(names) == ["lidc-train", "lidc-val"]
 
     for run in used:
-        images = client.list_artifacts(run.info.run_id, "images")
-        assert sum(image.path.endswith(".png") for image in images) == (4 if "evaluate" in run.info.run_name else 1)
+        panels = client.list_artifacts(run.info.run_id, "panels")
+        assert len(panels) == (4 if "evaluate" in run.info.run_name else 1)
+        note = run.data.tags["mlflow.note.content"]
+        assert note.startswith("Uses the weights of the training [ssn-lidc-s5-f1](")
+        address = note.partition("](get-artifact")[2].partition(")")[0]
+        with urllib.request.urlopen(f"{server.uri}/get-artifact{address}", timeout=30) as picture:
+            assert picture.read(4) == b"\x89PNG"
     mlflow.set_tracking_uri(server.uri)
     try:
         model = mlflow.pyfunc.load_model(f"runs:/{train.info.run_id}/model")

@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
         (into / name).mkdir(parents=True, exist_ok=True)
     for name, config in configs.items():  # JSON, because monai.bundle.load looks for nothing else
         (into / "configs" / f"{name}.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    for name in ("logging.conf", "multi_gpu_train.yaml", "multi_gpu_evaluate.yaml"):
+    for name in ("logging.conf", *(f"multi_gpu_{workflow}.yaml" for workflow in WORKFLOWS)):
         shutil.copy(source / "configs" / name, into / "configs" / name)
     for path in (arguments.model, arguments.model.with_name(OPTIONS_FILE)):
         if path.is_file():

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 import tempfile
@@ -17,14 +18,18 @@ from typing import Any
 
 PARENT = "mlflow.parentRunId"  # under which MLflow's page shows a run
 CHECKPOINT = "checkpoint"  # tag: SHA-256 of the weights that a training wrote, or that are used
+TRAINING = "training"
 PROCESS = "process"
 STUDY = "study"
+NOTE = "mlflow.note.content"  # the description in a run's page, Markdown
+SHOWN, WIDTH = 4, 720  # panels in it, and their pixels
 
 
 def source_tags() -> dict[str, str]:
     """Return MLflow's own tags of where a run comes from: the command, the user, and the process that is to end it."""
-    command = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]] if sys.orig_argv else sys.argv
-    tags = {"mlflow.source.name": shlex.join(command), "mlflow.source.type": "LOCAL"}
+    words = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]] if sys.orig_argv else sys.argv
+    # MLflow's pages show what follows the last slash
+    tags = {"command": shlex.join(words), "mlflow.source.name": re.sub(r"[^\s'\"\[=,]*/", "", " ".join(words))}
     with contextlib.suppress(KeyError, OSError):  # a user without a name, as in containers
         tags["mlflow.user"] = getpass.getuser()
     process = process_name(os.getpid())
@@ -101,6 +106,19 @@ def training_of(client: Any, experiment_id: str, checkpoint: str) -> Any | None:
     return found[0] if found else None
 
 
+def training_tags(training: Any | None) -> dict[str, str]:
+    """Return what leads from a run to its training: the id, and a link in the run's page.
+
+    Args:
+        training: run of the training, if it is known.
+    """
+    if training is None:
+        return {}
+    page = f"#/experiments/{training.info.experiment_id}/runs/{training.info.run_id}"
+    text = f"Uses the weights of the training [{training.info.run_name}]({page})."
+    return {TRAINING: training.info.run_id, NOTE: text}
+
+
 def use_model(client: Any, run_id: str, training: Any) -> None:
     """Make the model of a training an input of a run.
 
@@ -167,20 +185,30 @@ def _counts(about: Mapping[str, Any]) -> str:
     return json.dumps({key: value for key, value in about.items() if isinstance(value, int)})
 
 
-def log_images(client: Any, run_id: str, paths: Sequence[Path]) -> None:
-    """Log pictures under the names of their cases, so that MLflow's page shows those of several runs side by side.
+def log_panels(client: Any, run_id: str, paths: Sequence[Path]) -> None:
+    """Log pictures as artifacts, and show the first of them in the description of the run.
+
+    Not by steps of MLflow's ``log_image``, whose cards have so much text of the parameters that no picture is to be seen.
 
     Args:
         client: of MLflow.
         run_id: of the run.
-        paths: of panels, ``<case>_panel.png``.
+        paths: of panels, ``<case>_panel.png``; at least one.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     for path in paths:
-        key = "".join(each if each.isascii() and (each.isalnum() or each in "_-. ") else "_" for each in path.stem)
-        with Image.open(path) as image:
-            client.log_image(run_id, image.convert("RGB"), key=key.removesuffix("_panel"), step=0)
+        client.log_artifact(run_id, str(path), "panels")
+    small = []  # the description has no way to make them so
+    for path in paths[:SHOWN]:
+        with Image.open(path) as picture:
+            small.append(ImageOps.contain(picture.convert("RGB"), (WIDTH, WIDTH)))
+    sheet = Image.new("RGB", (WIDTH, sum(picture.height for picture in small)), "white")
+    for i, picture in enumerate(small):
+        sheet.paste(picture, (0, sum(above.height for above in small[:i])))
+    client.log_image(run_id, sheet, artifact_file="panels.png")
+    said = client.get_run(run_id).data.tags.get(NOTE, "").partition("\n")[0]
+    client.set_tag(run_id, NOTE, f"{said}\n\n![panels](get-artifact?path=panels.png&run_uuid={run_id})".strip())
 
 
 def sha256(path: Path) -> str:

@@ -44,8 +44,8 @@ class MLflowRunHandler:
     training. To continue a run, save this handler in the checkpoint and load it before training. Runs of this machine that were
     left behind by a SIGKILL end as KILLED when the next one begins.
 
-    What uses a model stands under the training that wrote it, which is found by the hash of the weights, and has its MLflow model
-    as input.
+    What uses a model refers to the training that wrote it, which is found by the hash of the weights, and has its MLflow model as
+    input. It does not stand under it, because MLflow's page compares no runs that are folded away.
 
     Args:
         experiment_name: MLflow experiment, made if there is none.
@@ -55,7 +55,7 @@ class MLflowRunHandler:
         params: further parameters, flat; what the engine itself tells wins.
         tags: what makes runs comparable: ``method``, ``data``, ``convention``, ``n``; ``run: train`` on what others may use.
         artifacts: artifact folder -> glob pattern(s) of the files that go there when the run ends.
-        images: folder of panels (``*_panel.png``), of which up to 16 are shown.
+        images: folder of panels (``*_panel.png``), of which up to 16 are logged, and four shown.
         checkpoint: weights that a training writes, kept as a model for ``mlflow.pyfunc``, or that an evaluation uses.
         manifest: the data set's manifest; its groups are logged as data sets, and its hash as ``data_fingerprint``.
         config: the configuration; by default that of the MONAI ``ConfigParser`` which builds this handler, overrides
@@ -227,9 +227,8 @@ class MLflowRunHandler:
         if uses and self.checkpoint is not None:
             tags[links.CHECKPOINT] = links.sha256(Path(self.checkpoint))
             training = links.training_of(self._client, experiment, tags[links.CHECKPOINT])
-        if training is not None:
-            tags[links.PARENT] = training.info.run_id
-        elif self.study is not None:
+            tags |= links.training_tags(training)
+        if self.study is not None:
             tags[links.PARENT] = links.study_run(self._client, experiment, self.study)
         tags = {name: str(value) for name, value in tags.items() if value is not None}
         run_id = self._client.create_run(experiment, run_name=self.name, tags=tags).info.run_id
@@ -295,7 +294,8 @@ class MLflowRunHandler:
                     self._client.log_artifact(self.run_id, path, folder)
         if self.images is not None:
             panels = sorted(Path(self.images).rglob("*_panel.png"))
-            links.log_images(self._client, self.run_id, panels[:: max(1, len(panels) // 16)][:16])
+            if panels:
+                links.log_panels(self._client, self.run_id, panels[:: max(1, len(panels) // 16)][:16])
 
     def _log_model(self) -> None:
         if self.checkpoint is not None and Path(self.checkpoint).is_file() and self.config is not None:

@@ -1,6 +1,6 @@
 """What the bundles' YAML calls: the program of a workflow as functions, whose arguments are the choices that YAML makes."""
 
-from monai_flowssn.workflows.devices import on_device, own_device, precision, start_process
+from monai_flowssn.workflows.devices import finish_process, on_device, own_device, precision, start_process
 from monai_flowssn.workflows.evaluation import case_loader, evaluation_metrics, evaluator, validation_metrics
 from monai_flowssn.workflows.preprocessing import Data
 from monai_flowssn.workflows.tracking import mlflow_run, model_options, plain_settings
@@ -11,6 +11,7 @@ __all__ = [
     "case_loader",
     "evaluation_metrics",
     "evaluator",
+    "finish_process",
     "mlflow_run",
     "model_options",
     "on_device",

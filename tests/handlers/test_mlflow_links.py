@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -80,4 +81,12 @@ def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
 
 def test_mlflow_names_are_those_of_its_pages() -> None:
     assert links.PARENT == mlflow.utils.mlflow_tags.MLFLOW_PARENT_RUN_ID
-    assert {"mlflow.source.name", "mlflow.source.type"} < set(links.source_tags())
+    assert links.NOTE == mlflow.utils.mlflow_tags.MLFLOW_RUN_NOTE
+
+
+def test_the_source_is_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["/usr/bin/python", "-m", "monai.bundle", "run", "--config_file", "['a b/c.yaml','/d/e.yaml']", "--lr=1"]
+    monkeypatch.setattr(sys, "orig_argv", words)
+    tags = links.source_tags()
+    assert shlex.split(tags["command"]) == ["python", *words[1:]]
+    assert tags["mlflow.source.name"] == "python -m monai.bundle run --config_file ['a c.yaml','e.yaml'] --lr=1"
