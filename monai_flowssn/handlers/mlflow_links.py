@@ -201,8 +201,8 @@ def log_panels(client: Any, run_id: str, paths: Sequence[Path]) -> None:
         client.log_artifact(run_id, str(path), "panels")
     small = []  # the description has no way to make them so
     for path in paths[:SHOWN]:
-        with Image.open(path) as picture:
-            small.append(ImageOps.contain(picture.convert("RGB"), (WIDTH, WIDTH)))
+        with Image.open(path) as file:
+            small.append(ImageOps.contain(file.convert("RGB"), (WIDTH, WIDTH)))
     sheet = Image.new("RGB", (WIDTH, sum(picture.height for picture in small)), "white")
     for i, picture in enumerate(small):
         sheet.paste(picture, (0, sum(above.height for above in small[:i])))
