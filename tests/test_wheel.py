@@ -132,7 +132,7 @@ def test_the_commands_of_the_readme_run_from_an_empty_folder(environment: Path, 
 import monai_flowssn, torch
 from pathlib import Path
 download(url=Path("zipped.zip").resolve().as_uri(), name="my_segmentation", bundle_dir="elsewhere", progress=False)
-model = load("my_segmentation", bundle_dir="elsewhere", source="github", workflow_type="inference", device="cpu")
+model = load("my_segmentation", bundle_dir="elsewhere", workflow_type="inference", device="cpu")
 print(monai_flowssn.__file__, tuple(model.eval().sample(torch.zeros(1, 1, 64, 64), 3).shape))
 """)
     told = call(environment, tmp_path, "python load.py")

@@ -106,25 +106,20 @@ def card(made: Mapping[str, Any], weights: Path, size: Sequence[int], data: Data
         rows = [f"| `{name}` | {interval_text(values)} |" for name, values in about.test.items()]
         head = f"{len(about.table.cases)} cases of {len(set(about.table.patients))} patients."
         test = "\n".join([head, "", "| metric | mean [95 % bootstrap interval over patients] |", "|---|---|", *rows])
-    scaled = data.intensity_range
-    return (
-        (folder("configs") / "package_card.md")
-        .read_text(encoding="utf-8")
-        .format(
-            **{**made, "references": "; ".join(made["references"]), "version": __version__},
-            parameters=sum(value.numel() for value in state.values()),
-            sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
-            channels=data.channels,
-            num_classes=data.num_classes,
-            size="x".join(map(str, size)),
-            shape=", ".join(map(str, size)),
-            intensities="from the lowest to the highest of each image"
-            if scaled is None
-            else f"clipped to {list(scaled)}",
-            training=about.length,
-            test=test,
-            **known,
-        )
+    template = (folder("configs") / "package_card.md").read_text(encoding="utf-8")
+    low_and_high = "from the lowest to the highest of each image"
+    return template.format(
+        **{**made, "references": "; ".join(made["references"]), "version": __version__},
+        parameters=sum(value.numel() for value in state.values()),
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        channels=data.channels,
+        num_classes=data.num_classes,
+        size="x".join(map(str, size)),
+        shape=", ".join(map(str, size)),
+        intensities=low_and_high if data.intensity_range is None else f"clipped to {list(data.intensity_range)}",
+        training=about.length,
+        test=test,
+        **known,
     )
 
 

@@ -34,6 +34,9 @@ def export(network: nn.Module, image: Tensor, into: Path) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             try:
                 attempt(network, image, Path(folder, name))
+            except ModuleNotFoundError as error:
+                told[kind] = f"not tried ({error})"
+                continue
             except Exception as error:  # of any kind, by two compilers
                 told[kind] = f"none ({type(error).__name__}: {' '.join(str(error).split())[:100]})"
                 continue

@@ -104,9 +104,9 @@ def run(arguments: argparse.Namespace) -> None:
         (into / "configs" / f"{name}.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     for name in ("logging.conf", *(f"multi_gpu_{workflow}.yaml" for workflow in WORKFLOWS)):
         shutil.copy(source / "configs" / name, into / "configs" / name)
-    for path in (arguments.model, arguments.model.with_name(OPTIONS_FILE)):
-        if path.is_file():
-            shutil.copy(path, into / "models" / path.name)
+    shutil.copy(arguments.model, into / "models" / "model.pt")
+    if (trained := arguments.model.with_name(OPTIONS_FILE)).is_file():
+        shutil.copy(trained, into / "models" / OPTIONS_FILE)
     told = dict.fromkeys(("TorchScript", "ONNX"), "not tried")
     if arguments.export:
         told = export(network, torch.zeros(1, data.channels, *size), into / "exports")

@@ -46,7 +46,7 @@ def test_any_method_is_handed_on(bundle: Path, tmp_path: Path) -> None:
     meta = str(into / "configs" / "metadata.json")
     monai.bundle.verify_metadata(meta_file=meta, filepath=SCHEMA)
     monai.bundle.verify_net_in_out("network_def", meta_file=meta, config_file=str(into / "configs" / "inference.json"))
-    loaded = monai.bundle.load(into.name, bundle_dir=tmp_path, source="github", workflow_type="inference", device="cpu")
+    loaded = monai.bundle.load(into.name, bundle_dir=tmp_path, workflow_type="inference", device="cpu")
     for model in (loaded.eval(), load_shipped(into)):
         torch.testing.assert_close(dict(model.state_dict()), dict(network.state_dict()), rtol=0, atol=0)
     image = torch.randn(1, 1, 16, 16)
@@ -83,9 +83,7 @@ def test_a_bundle_tells_of_its_training_and_is_loaded_from_a_zip(tiny_options: d
     url = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", made.parent)).as_uri()
     elsewhere = tmp_path / "elsewhere"
     monai.bundle.download(url=url, name="my_segmentation", bundle_dir=str(elsewhere), progress=False)
-    model = monai.bundle.load(
-        "my_segmentation", bundle_dir=elsewhere, source="github", workflow_type="inference", device="cpu"
-    )
+    model = monai.bundle.load("my_segmentation", bundle_dir=elsewhere, workflow_type="inference", device="cpu")
     expected = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     torch.testing.assert_close(dict(model.state_dict()), dict(expected), rtol=0, atol=0)
 
@@ -116,4 +114,4 @@ def test_an_export_that_works_is_kept(tmp_path: Path) -> None:
     told = export(torch.nn.Softmax(dim=1).eval(), torch.zeros(1, 2, 4, 4), tmp_path / "exports")
     assert told["TorchScript"] == "exports/model.ts"
     assert (tmp_path / "exports" / "model.ts").is_file()
-    assert told["ONNX"] == "exports/model.onnx" or "ModuleNotFoundError" in told["ONNX"]
+    assert told["ONNX"] == "exports/model.onnx" or told["ONNX"].startswith("not tried (No module")
