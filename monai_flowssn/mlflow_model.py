@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def save_model(folder: Path, config: Mapping[str, Any], weights: str | Path) -> 
 
     unread = unread_ids(config, READ)
     read = {name: value for name, value in config.items() if name not in unread}
-    parser = ConfigParser(dict(read))
+    parser = ConfigParser(deepcopy(read))
     data, size = parser.get_parsed_content("data"), parser.get_parsed_content("spatial_size")
     any_size = (-1,) * len(size)
     parts = folder.with_name("parts")

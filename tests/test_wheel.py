@@ -98,29 +98,14 @@ def write_data(folder: Path) -> None:
 
 
 def test_the_commands_of_the_readme_run_from_an_empty_folder(environment: Path, tmp_path: Path) -> None:
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    commands = [
-        line.partition("   # ")[0]
-        for block in blocks
-        for line in block.splitlines()
-        if line.startswith("monai-flowssn")
-    ]
-    assert [command.split()[1] for command in commands] == [
-        "infer",
-        "check",
-        "train",
-        "evaluate",
-        "infer",
-        "package",
-        "label",
-    ]
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    commands = [re.sub(r"\s+# .*", "", line) for line in lines if line.startswith("monai-flowssn")]
+    assert " ".join(command.split()[1] for command in commands) == "infer check train evaluate infer package label"
     write_data(tmp_path)
     for command in commands[:-1]:  # MONAI Label needs an environment of its own, and has tests of its own
-        call(
-            environment,
-            tmp_path,
-            command.replace("--time_limit 3600", "--time_limit 3").replace("--draws 100", "--draws 2"),
-        )
+        short = command.replace("--time_limit 3600", "--time_limit 3").replace("--draws 100", "--draws 2")
+        call(environment, tmp_path, short)
     bundle = packages(environment) / "monai_flowssn" / "bundles" / "ssn_segmentation"
     assert not (bundle / "runs").exists()  # nothing is written into the package
     for made in ("out/slice/slice_mean.nii.gz", "my_run/models/model.pt", "my_run/runs/evaluate/per_case.csv"):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,14 @@ def merged(source: Path, workflow: str, overlays: list[Path], settings: dict[str
     return {key: value for key, value in merged.items() if key not in unread_ids(merged)}  # of other workflows
 
 
+def parsed(config: dict[str, Any], name: str) -> Any:
+    """Return what an id of a config stands for; the config stays as it is, to be written."""
+    return ConfigParser(deepcopy(config)).get_parsed_content(name)
+
+
 def loaded_network(config: dict[str, Any], model: Path) -> torch.nn.Module:
     """Return the network of a config with its weights; refuse weights that do not fit it."""
-    network: torch.nn.Module = ConfigParser(config).get_parsed_content("network_def")
+    network: torch.nn.Module = parsed(config, "network_def")
     try:
         network.load_state_dict(torch.load(model, map_location="cpu", weights_only=True))
     except OSError as error:
@@ -65,7 +71,7 @@ def loaded_network(config: dict[str, Any], model: Path) -> torch.nn.Module:
 
 def checked_data(config: dict[str, Any], model: Path) -> Data:
     """Return what is known of the data; refuse a config that contradicts its training, unless ``force_options`` is true."""
-    data: Data = ConfigParser(config).get_parsed_content("data")
+    data: Data = parsed(config, "data")
     if not config.get("force_options"):
         check_trained_options(model, model_options(data, config))
     return data
@@ -97,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
     network = loaded_network(configs["inference"], arguments.model)
     data = checked_data(configs["inference"], arguments.model)
     about = Training(arguments.model.resolve(), arguments.table)
-    size = ConfigParser(configs["inference"]).get_parsed_content("spatial_size")
+    size = parsed(configs["inference"], "spatial_size")
     for name in ("configs", "models", "docs"):
         (into / name).mkdir(parents=True, exist_ok=True)
     for name, config in configs.items():  # JSON, because monai.bundle.load looks for nothing else

@@ -61,6 +61,8 @@ def test_every_case_counts_once(monkeypatch):
     one = Dataset([{"x": 5}])
     in_process(monkeypatch, 1, 2)
     assert order(case_loader(one, batch_size=2, copies=True)) == [5]
+    with pytest.raises(ValueError, match="1 cases are fewer than 2 processes; start at most 1"):
+        case_loader(one, batch_size=2)
 
 
 @pytest.mark.parametrize(("dims", "layout"), [(2, torch.channels_last), (3, torch.channels_last_3d)])
