@@ -50,7 +50,9 @@ def check_command_line(arguments: Sequence[str] | None = None) -> None:
         return
     files = [Path(file) for file in ensure_tuple(given["config_file"].value)]
     known = {name for call in (run, create_workflow, ConfigWorkflow.__init__) for name in signature(call).parameters}
-    siblings = [file.with_name(f"{other}.yaml") for file in files if file.stem in WORKFLOWS for other in WORKFLOWS]
+    siblings = [
+        file.with_name(f"{other}{file.suffix}") for file in files if file.stem in WORKFLOWS for other in WORKFLOWS
+    ]
     configs = [ConfigParser.load_config_files(list(map(str, files)))]
     for file in filter(Path.is_file, [*files, *siblings]):
         config = ConfigParser.load_config_file(file)

@@ -51,7 +51,12 @@ def _unread(above: str, value: Mapping[str, Any], read: set[str]) -> Iterable[st
 
 def _look_up(config: Any, name: str) -> Any:
     for key in name.split("::"):
-        config = config[key] if isinstance(config, Mapping) else config[int(key)]
+        if isinstance(config, list) and key.isdigit():
+            config = config[int(key)]
+        elif isinstance(config, Mapping):
+            config = config.get(key)  # what is missing MONAI says better
+        else:
+            break  # a reference itself, to what is read
     return config
 
 

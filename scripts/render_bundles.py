@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 from monai.bundle import ConfigParser
 
+from monai_flowssn import __version__
 from monai_flowssn.options import unread_ids
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,10 +51,11 @@ def render(bundle: Path, configs: Path) -> None:
         read = {key: value for key, value in config.items() if key not in unread[name]}
         (configs / f"{name}.yaml").write_text(HEADER + "\n".join(lines(read, comments)) + "\n", encoding="utf-8")
     about = merge(["metadata"], recipe["metadata"])
+    about["required_packages_version"]["monai_flowssn"] = __version__
     first = {key: about[key] for key in recipe["metadata"] if key in about}  # what is this bundle's own comes first
     metadata = {"schema": SCHEMA, **first, **about, **measured(bundle / "models" / "shipped.json")}
     (configs / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-    for name in ("multi_gpu_train.yaml", "multi_gpu_evaluate.yaml", "logging.conf"):
+    for name in (*(f"multi_gpu_{workflow}.yaml" for workflow in WORKFLOWS), "logging.conf"):
         shutil.copy(CONFIGS / name, configs / name)
 
 

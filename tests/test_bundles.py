@@ -152,7 +152,7 @@ def test_a_fold_has_its_own_folder_and_does_not_continue_another(
     assert not made.exists()
     main(packing)
     assert (made / "models" / "options.yaml").is_file()
-    config = str(made / "configs" / "inference.yaml")
+    config = str(made / "configs" / "inference.json")
     monai.bundle.run(config_file=config, bundle_root=str(made), limit=1, logging_file=False)
     assert list((tmp_path / "made_segmentation" / "runs" / "inference").rglob("*_mean.nii.gz"))
     other = workflow(BUNDLE, "train", {**folds, "data::fold": 1, "ckpt_dir": str(tmp_path / "models" / "fold_0")})

@@ -23,6 +23,10 @@ def test_all_that_a_workflow_leads_to_is_read():
         ({"run": ["@a::x"], "a": {"x": 1, "y": {"z": 2}}}, ["a::y"]),
         ({"run": ["@a::y::z"], "a": {"x": 1, "y": {"z": 2, "w": 3}}}, ["a::x", "a::y::w"]),
         ({"run": ["@a#1"], "a": [1, "@b"], "b": 2, "c": 3}, ["c"]),
+        (
+            {"run": ["@a::x", "@nothing::y"], "a": "@b", "b": {"x": 1}, "c": 2},
+            ["c"],
+        ),  # an id that is a reference itself
         ({"lr": 1}, ["lr"]),
     ],
 )

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Make what is missing, and serve until a signal ends it."""
     app = arguments.app.resolve()
-    if not list(app.glob("model/*/configs/inference.yaml")):
+    if not list(app.glob("model/*/configs/inference.*")):
         raise ValueError(f"there is no bundle in {app}/model; make one of a trained model with monai-flowssn package.")
     if (app / "main.py").exists() and (app / "main.py").read_text() != MAIN:
         raise ValueError(f"{app}/main.py is that of another app; give another folder.")

@@ -33,6 +33,17 @@ def bundle(name: str) -> Path:
     raise ValueError(f"{name!r} is no bundle; give the folder of one, or one of {', '.join(bundles())}.")
 
 
+def config_file(bundle: Path, workflow: str) -> Path:
+    """Return the config of a workflow: YAML in what is shipped, JSON in what `monai-flowssn package` wrote.
+
+    Args:
+        bundle: its folder.
+        workflow: train, evaluate or inference.
+    """
+    packaged = bundle / "configs" / f"{workflow}.json"
+    return packaged if packaged.is_file() else packaged.with_suffix(".yaml")
+
+
 def bundles() -> list[str]:
     """Return the names of the bundles, without ``_segmentation``."""
     found = folder("bundles").glob("*/configs/metadata.json")

@@ -4,7 +4,8 @@
     monai-flowssn evaluate ssn my_data.yaml --bundle_root my_run
     monai-flowssn infer ssn my_data.yaml --bundle_root my_run
 
-After the bundle come config files, or names of `monai-flowssn list`; later ones win. All options are ids of the configs.
+After the bundle come config files, or names of `monai-flowssn list`; later ones win. All options are ids of the configs. Where
+neither they nor the folder of work have weights, evaluate and infer take those that are in the bundle.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from monai_flowssn.cli.shipped import bundle, overlay
+from monai_flowssn.cli.shipped import bundle, config_file, overlay
 
 PASSES_OPTIONS = True  # to monai.bundle
 WORKFLOWS = {
@@ -23,6 +25,7 @@ WORKFLOWS = {
     "evaluate": ("evaluating", "evaluate"),
     "infer": ("inference", "inference"),
 }
+WEIGHTS = ("--bundle_root", "--ckpt_dir", "--model_path")  # options that say where they are
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +47,12 @@ def command(name: str, bundle_name: str, configs: Sequence[str], options: Sequen
     path = bundle(bundle_name)
     run_id, file = WORKFLOWS[name]
     method = path.name.removesuffix("_segmentation")
-    files = [path / "configs" / f"{file}.yaml", *(overlay(each, method) for each in configs)]
+    files = [config_file(path, file), *(overlay(each, method) for each in configs)]
     listed = "[" + ",".join(repr(str(each)) for each in files) + "]"
+    weights = path / "models" / "model.pt"
+    elsewhere = Path("models", "model.pt").is_file() or any(each.startswith(WEIGHTS) for each in options)
+    if name != "train" and weights.is_file() and not elsewhere:
+        options = [*options, "--model_path", str(weights)]
     return [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", listed, *options]
 
 

@@ -57,7 +57,7 @@ def describe(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
     if labels and not any(isinstance(label, (str, Path, list, tuple)) for label in labels):
         arrays = [torch.from_numpy(_array(label)) for label in labels]
-        counts["masks_empty"] = int(sum((~mask.flatten(1).any(1)).sum() for mask in arrays))
+        counts["masks_empty"] = int(sum((mask == 0).flatten(1).all(1).sum() for mask in arrays))
         counts["masks_missing"] = int(sum((~annotated_raters(mask[None])).sum() for mask in arrays))
     return {**counts, "fingerprint": fingerprint(items), "sha256": _digest(items, whole=True), "patient_ids": patients}
 

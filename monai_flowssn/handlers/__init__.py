@@ -3,6 +3,7 @@
 from monai_flowssn.handlers.best_checkpoint import BestCheckpoint
 from monai_flowssn.handlers.bfloat16 import UnscaledBFloat16
 from monai_flowssn.handlers.budget import Budget
+from monai_flowssn.handlers.case_panels import CasePanels
 from monai_flowssn.handlers.case_table import CaseTable
 from monai_flowssn.handlers.clip_gradient import ClipGradient
 from monai_flowssn.handlers.early_stop import EarlyStop
@@ -23,6 +24,7 @@ __all__ = [
     "BestCheckpoint",
     "Budget",
     "CaseMetricHandler",
+    "CasePanels",
     "CaseTable",
     "ClipGradient",
     "CompareOnce",

@@ -6,17 +6,11 @@ import contextlib
 import glob
 import logging
 import os
-import shlex
-import signal
-import sys
-import threading
 import time
-import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,7 +21,9 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from monai.utils import ensure_tuple, is_scalar
 
+from . import mlflow_links as links
 from .run_facts import calling_config, file_hash, run_facts, to_yaml
+from .sigterm import catch_sigterm, release_sigterm
 
 logger = logging.getLogger(__name__)
 
@@ -46,15 +42,23 @@ class MLflowRunHandler:
     Attach the same handler to the trainer and to its evaluator: the engine that starts first owns the run, the other
     one writes into it. The run ends as FINISHED, as FAILED on an exception, and as KILLED on Ctrl-C, SIGTERM or when
     the process ends without a word; the exception goes on. MLflow trouble of any kind costs one warning and never the
-    training. To continue a run, save this handler in the checkpoint and load it before training.
+    training. To continue a run, save this handler in the checkpoint and load it before training. Runs of this machine that were
+    left behind by a SIGKILL end as KILLED when the next one begins.
+
+    What uses a model refers to the training that wrote it, which is found by the hash of the weights, and has its MLflow model as
+    input. It does not stand under it, because MLflow's page compares no runs that are folded away.
 
     Args:
         experiment_name: MLflow experiment, made if there is none.
-        tracking_uri: e.g. ``sqlite:///out/mlflow.db``.
-        params: further parameters, flat.
-        tags: what makes runs comparable: ``method``, ``data``, ``convention``, ``n``. The first two name the run.
+        tracking_uri: e.g. ``sqlite:///out/mlflow.db``; None logs nothing.
+        name: of the run.
+        study: name of a run under which this one stands, made if there is none.
+        params: further parameters, flat; what the engine itself tells wins.
+        tags: what makes runs comparable: ``method``, ``data``, ``convention``, ``n``; ``run: train`` on what others may use.
         artifacts: artifact folder -> glob pattern(s) of the files that go there when the run ends.
-        manifest: the data set's manifest; its hash is logged as ``data_fingerprint``.
+        images: folder of panels (``*_panel.png``), of which up to 16 are logged, and four shown.
+        checkpoint: weights that a training writes, kept as a model for ``mlflow.pyfunc``, or that an evaluation uses.
+        manifest: the data set's manifest; its groups are logged as data sets, and its hash as ``data_fingerprint``.
         config: the configuration; by default that of the MONAI ``ConfigParser`` which builds this handler, overrides
             of the command line included.
         loss_every: log the training loss at every so many iterations.
@@ -65,30 +69,34 @@ class MLflowRunHandler:
     def __init__(
         self,
         experiment_name: str,
-        tracking_uri: str,
+        tracking_uri: str | None,
         *,
+        name: str | None = None,
+        study: str | None = None,
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, Any] | None = None,
         artifacts: Mapping[str, str | Sequence[str]] | None = None,
+        images: str | Path | None = None,
+        checkpoint: str | Path | None = None,
         manifest: str | Path | None = None,
         config: Mapping[str, Any] | None = None,
         loss_every: int = 10,
         output_transform: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.experiment_name = experiment_name
-        self.tracking_uri = tracking_uri
+        self.experiment_name, self.tracking_uri = experiment_name, tracking_uri
+        self.name, self.study = name, study
         self.params, self.tags, self.artifacts = dict(params or {}), dict(tags or {}), dict(artifacts or {})
-        self.manifest = manifest
-        self.config = to_yaml(calling_config() if config is None else config)
+        self.images, self.checkpoint, self.manifest = images, checkpoint, manifest
+        self.config = calling_config() if config is None else config
         self.loss_every, self.output_transform = loss_every, output_transform or _losses
-        self.run_id: str | None = None
+        self.run_id: Any = None  # until a run begins
         self._resume_id: str | None = None
         self._client: Any = None
         self._owner: Engine | None = None
         self._orphan: weakref.finalize | None = None
         self._points: list[tuple[str, Any, int, int]] = []
         self._logged: dict[str, int] = {}  # last steps of a continued run: those behind its checkpoint come again
-        self._flushed = 0.0
+        self._flushed = self._written = 0.0
         self._down = self._warned = False
 
     def state_dict(self) -> dict[str, str | None]:
@@ -101,6 +109,8 @@ class MLflowRunHandler:
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer or an evaluator; of several processes the first one logs, the others give it their losses."""
+        if self.tracking_uri is None:
+            return
         if idist.get_rank() == 0:
             # Not STARTED: a CheckpointLoader, wherever it stands in the list, has then told which run to continue.
             engine.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
@@ -136,7 +146,7 @@ class MLflowRunHandler:
         engine.add_event_handler(Events.EXCEPTION_RAISED, _raise)
 
     def _iteration_completed(self, engine: Any) -> None:
-        self._add(self._mean_losses(engine), engine.state.iteration)
+        self._add({**self._mean_losses(engine), "lr": engine.optimizer.param_groups[0]["lr"]}, engine.state.iteration)
         if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
             self._attempt(self._flush)
 
@@ -157,6 +167,8 @@ class MLflowRunHandler:
         alone = engine is self._owner and isinstance(engine, Evaluator)
         self._add(engine.state.metrics, 0 if alone else engine.state.epoch)
         self._attempt(self._flush)
+        if not isinstance(engine, Evaluator):
+            self._attempt(self._tag_checkpoint)
 
     def _completed(self, engine: Engine) -> None:
         if engine is self._owner:
@@ -189,14 +201,19 @@ class MLflowRunHandler:
         # MLflow's first use of a database sets it up, and runs that do so at the same time break each other's work.
         with contextlib.nullcontext() if folder is None else FileLock(folder / ".mlflow.lock", timeout=120):
             self._client = MlflowClient(tracking_uri=self.tracking_uri)
-            self.run_id = self._continued_run() or self._new_run()
+            experiment = self._experiment_id()
+            links.close_left_behind(self._client, experiment)
+            self.run_id = self._continued_run() or self._new_run(experiment, isinstance(engine, Evaluator))
         # Called when this handler or the process ends without a status; it must not refer to the handler.
         self._orphan = weakref.finalize(self, _terminate, self._client, self.run_id, "KILLED")
-        _catch_sigterm()
+        catch_sigterm()
+        if self.manifest is not None:
+            self._client.log_artifact(self.run_id, str(self.manifest), "data")
+            links.log_datasets(self._client, self.run_id, Path(self.manifest), self.tags.get("data", "data"))
         fingerprint = {} if self.manifest is None else {"data_fingerprint": file_hash(self.manifest)}
-        self._log_params({**run_facts(engine), **fingerprint, **self.params})
-        if self.config is not None:
-            self._client.log_text(self.run_id, self.config, "config.yaml")
+        self._log_params({**self.params, **run_facts(engine), **fingerprint})
+        if (text := to_yaml(self.config)) is not None:
+            self._client.log_text(self.run_id, text, "config.yaml")
 
     def _continued_run(self) -> str | None:
         with contextlib.suppress(Exception):  # a checkpoint may come from another server: then it is a new run
@@ -205,18 +222,26 @@ class MLflowRunHandler:
                 for name in self._client.get_run(self._resume_id).data.metrics:
                     points = self._client.get_metric_history(self._resume_id, name)
                     self._logged[name] = max(point.step for point in points)
+                for name, value in links.source_tags().items():
+                    self._client.set_tag(self._resume_id, name, value)
                 return self._resume_id
         return None
 
-    def _new_run(self) -> str:
-        parts = [self.tags.get("method"), self.tags.get("data"), time.strftime("%Y%m%d-%H%M%S"), uuid.uuid4().hex[:6]]
-        tags = {"mlflow.source.name": shlex.join(sys.argv), "continues": self._resume_id, **self.tags}
-        run = self._client.create_run(
-            self._experiment_id(),
-            run_name="-".join(str(part) for part in parts if part),
-            tags={name: str(value) for name, value in tags.items() if value is not None},
-        )
-        return run.info.run_id
+    def _new_run(self, experiment: str, uses: bool) -> str:
+        """Make a run, of a training or of what uses a model."""
+        tags = {**links.source_tags(), "continues": self._resume_id, **self.tags}
+        training = None
+        if uses and self.checkpoint is not None:
+            tags[links.CHECKPOINT] = links.sha256(Path(self.checkpoint))
+            training = links.training_of(self._client, experiment, tags[links.CHECKPOINT])
+            tags |= links.training_tags(training)
+        if self.study is not None:
+            tags[links.PARENT] = links.study_run(self._client, experiment, self.study)
+        tags = {name: str(value) for name, value in tags.items() if value is not None}
+        run_id = self._client.create_run(experiment, run_name=self.name, tags=tags).info.run_id
+        if training is not None:
+            links.use_model(self._client, run_id, training)
+        return run_id
 
     def _experiment_id(self) -> str:
         folder = _sqlite_folder(self.tracking_uri)
@@ -263,25 +288,42 @@ class MLflowRunHandler:
             self._client.log_batch(self.run_id, metrics=points[start : start + 1000])
         self._points = []
 
+    def _tag_checkpoint(self) -> None:
+        """Tell which weights this training wrote last, so that what uses them finds it."""
+        path = None if self.checkpoint is None else Path(self.checkpoint)
+        if path is not None and path.is_file() and path.stat().st_mtime != self._written:
+            self._written = path.stat().st_mtime
+            self._client.set_tag(self.run_id, links.CHECKPOINT, links.sha256(path))
+
     def _log_artifacts(self) -> None:
-        manifest = None if self.manifest is None else glob.escape(str(self.manifest))
-        for folder, patterns in {"data": manifest, **self.artifacts}.items():
+        for folder, patterns in self.artifacts.items():
             for pattern in ensure_tuple(patterns or ()):
                 for path in sorted(filter(os.path.isfile, glob.glob(str(pattern), recursive=True))):
                     self._client.log_artifact(self.run_id, path, folder)
+        if self.images is not None:
+            panels = sorted(Path(self.images).rglob("*_panel.png"))
+            if panels:
+                links.log_panels(self._client, self.run_id, panels[:: max(1, len(panels) // 16)][:16])
+
+    def _log_model(self) -> None:
+        if self.checkpoint is not None and Path(self.checkpoint).is_file() and self.config is not None:
+            self._tag_checkpoint()
+            links.log_model(self._client, self.run_id, self.config, Path(self.checkpoint))
 
     def _finish(self, status: str) -> None:
-        self._owner = None
+        owner, self._owner = self._owner, None
         if self._orphan is None:
             return
         self._down = False  # one more chance: what a short outage held back is sent now
         self._attempt(self._flush)
         self._attempt(self._log_artifacts)
+        if not isinstance(owner, Evaluator):
+            self._attempt(self._log_model)
         self._down = False
         self._attempt(self._client.set_terminated, self.run_id, status)
         self._orphan.detach()
         self._orphan = None
-        _release_sigterm()
+        release_sigterm()
 
 
 def sqlite_uri(path: Path) -> str:
@@ -289,8 +331,8 @@ def sqlite_uri(path: Path) -> str:
     return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
 
 
-def _sqlite_folder(uri: str) -> Path | None:
-    if not uri.startswith("sqlite:///"):
+def _sqlite_folder(uri: str | None) -> Path | None:
+    if uri is None or not uri.startswith("sqlite:///"):
         return None
     path, _, options = uri.removeprefix("sqlite:///").partition("?")
     if "/" in options:
@@ -325,18 +367,3 @@ def _raise(error: BaseException) -> None:
 def _terminate(client: Any, run_id: str, status: str) -> None:
     with contextlib.suppress(Exception):
         client.set_terminated(run_id, status)
-
-
-def _exit(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + signum)  # unwinds the engine like Ctrl-C does; by default Python dies on the spot
-
-
-def _catch_sigterm() -> None:
-    # Python lets the main thread alone do this; a handler that somebody else has set stays.
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _exit)
-
-
-def _release_sigterm() -> None:
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _exit:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

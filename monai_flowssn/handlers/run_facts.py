@@ -24,7 +24,7 @@ _PACKAGES = ("monai_flowssn", "monai", "torch", "pytorch-ignite", "numpy", "mlfl
 
 
 def run_facts(engine: Any) -> dict[str, Any]:
-    """What a run is told apart by: seed, length, machine, package versions, commit of the folder it runs in, parameter counts.
+    """What a run is told apart by: seed, length, rate, machine, versions, commit of the folder it runs in, parameter counts.
 
     Args:
         engine: MONAI trainer or evaluator.
@@ -32,8 +32,7 @@ def run_facts(engine: Any) -> dict[str, Any]:
     device = getattr(engine.state, "device", None) or torch.device("cpu")
     facts = {
         "seed": get_seed(),
-        "max_epochs": engine.state.max_epochs,
-        "epoch_length": engine.state.epoch_length,
+        **_training(engine),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "machine": f"{platform.node()} {platform.platform()} {os.cpu_count()} cores",
         "version_python": platform.python_version(),
@@ -42,6 +41,22 @@ def run_facts(engine: Any) -> dict[str, Any]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             facts[f"version_{package}"] = importlib.metadata.version(package)
     return {**facts, **_commit(), **_parameter_counts(getattr(engine, "network", None))}
+
+
+def _training(engine: Any) -> dict[str, Any]:
+    """Return length and learning rate as the engine has them, whichever id of the configuration they came from."""
+    optimizer = getattr(engine, "optimizer", None)
+    if optimizer is None:
+        return {}
+    group = optimizer.param_groups[0]
+    told = {name: group[name] for name in ("weight_decay", "momentum", "betas") if name in group}
+    return {
+        "max_epochs": engine.state.max_epochs,
+        "epoch_length": engine.state.epoch_length,
+        "optimizer": type(optimizer).__name__,
+        "lr": group.get("initial_lr", group["lr"]),  # a schedule has changed the latter already
+        **told,
+    }
 
 
 def _parameter_counts(network: torch.nn.Module | None) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """What the bundles' YAML calls: the program of a workflow as functions, whose arguments are the choices that YAML makes."""
 
-from monai_flowssn.workflows.devices import on_device, own_device, precision, start_process
+from monai_flowssn.workflows.devices import finish_process, on_device, own_device, precision, start_process
 from monai_flowssn.workflows.evaluation import case_loader, evaluation_metrics, evaluator, validation_metrics
 from monai_flowssn.workflows.preprocessing import Data
 from monai_flowssn.workflows.tracking import Run, check_bundle_options, model_options, plain_settings
@@ -14,6 +14,7 @@ __all__ = [
     "check_bundle_options",
     "evaluation_metrics",
     "evaluator",
+    "finish_process",
     "model_options",
     "on_device",
     "own_device",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from monai_flowssn.weights import load_weights
 
-__all__ = ["on_device", "own_device", "precision", "start_process"]
+__all__ = ["finish_process", "on_device", "own_device", "precision", "start_process"]
 
 
 def on_device(network: nn.Module, device: torch.device | str, weights: str | None = None) -> nn.Module:
@@ -52,14 +53,23 @@ def own_device() -> torch.device:
     return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def start_process(device: torch.device, seed: int) -> None:
+def start_process(device: torch.device, seed: int, patience: float | None = None) -> None:
     """Join the processes that torchrun started; each has its own noise.
 
     Args:
         device: of this process.
         seed: of the workflow.
+        patience: hours that processes wait for each other, whose cases may take longer than those of others; None for the
+            minutes of torch, which are enough for training.
     """
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    timeout = None if patience is None else timedelta(hours=patience)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     set_determinism(seed + dist.get_rank())
+
+
+def finish_process() -> None:
+    """Leave when all processes are done: one that has left cannot start again with the others after one of them was killed."""
+    dist.barrier()
+    dist.destroy_process_group()

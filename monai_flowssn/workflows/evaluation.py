@@ -38,9 +38,15 @@ def case_loader(
         num_workers: processes that load; None for 4 with a GPU and 0 without.
         copies: whether fewer cases than processes are repeated, so that each process has one.
         options: others of MONAI's ``DataLoader``.
+
+    Raises:
+        ValueError: for fewer cases than processes, unless they may be repeated: a process without a case would leave the others
+            waiting for its results.
     """
-    processes = idist.get_world_size()
-    even = copies and len(dataset) < processes  # type: ignore[arg-type]  # a map-style one has a length
+    processes, cases = idist.get_world_size(), len(dataset)  # type: ignore[arg-type]  # a map-style one has a length
+    if cases < processes and not copies:
+        raise ValueError(f"{cases} cases are fewer than {processes} processes; start at most {cases}.")
+    even = cases < processes
     sampler = DistributedSampler(dataset, even, processes, idist.get_rank(), shuffle=False)
     return DataLoader(dataset, num_workers=workers(num_workers), batch_size=batch_size, sampler=sampler, **options)
 

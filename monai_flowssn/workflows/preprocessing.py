@@ -185,18 +185,23 @@ class Data:
         fit = [] if window or self.crops == "anywhere" else [self._fit(spatial_size)]
         return [*self._read(len(spatial_size), [LocatePointd(allowed=clicked)], context), *around, *fit]
 
+    def scaling(self, spatial_dims: int) -> Transform:
+        """Return what makes [-1, 1] of the intensities of an image; of each slice, for a 2-D network and no given range."""
+        if self.intensity_range is None:
+            return ScaleOwnRanged("image", spatial_dims=spatial_dims)
+        low, high = self.intensity_range
+        return ScaleIntensityRanged("image", low, high, -1, 1, clip=True)
+
     def _read(
         self, spatial_dims: int, locate: Sequence[Transform] = (), context: Sequence[Transform] = ()
     ) -> list[Transform]:
         check = CheckCased(
             num_classes=self.num_classes, class_values=self.class_values, intensity_range=self.intensity_range
         )
-        load = LoadCased(series=self.series)
+        load, scale = LoadCased(series=self.series), self.scaling(spatial_dims)
         if self.intensity_range is None:
-            scale = ScaleOwnRanged("image", spatial_dims=spatial_dims)
             return [load, *locate, check, *self.geometry, *context, scale]
-        low, high = self.intensity_range
-        return [load, *locate, check, ScaleIntensityRanged("image", low, high, -1, 1, clip=True), *self.geometry]
+        return [load, *locate, check, scale, *self.geometry]
 
     def _fit(self, spatial_size: Sequence[int]) -> Transform:
         if self.crops == "whole":

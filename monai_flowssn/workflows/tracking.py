@@ -17,30 +17,33 @@ from monai_flowssn.handlers import MLflowRunHandler
 from monai_flowssn.handlers.mlflow_run import sqlite_uri
 from monai_flowssn.handlers.run_facts import calling_config
 from monai_flowssn.handlers.trained_options import check_trained_options
+from monai_flowssn.options import unread_ids
 from monai_flowssn.workflows.preprocessing import Data
 
 __all__ = ["Run", "check_bundle_options", "model_options", "plain_settings"]
 
 #: Arguments of segmenters that a trained model may be given anew: how it draws, and of how many draws its loss was.
 DRAWING = ("steps", "solver", "grid_power", "guidance", "ancestral", "samples", "train_draws")
-PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume")  # where and how it runs, not what it is
+#: Where and how a workflow runs, not what it is.
+UNTOLD = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume", "mlflow", "displayable_configs", "_meta_")
 
 
 class Run(MLflowRunHandler):
     """A run of a workflow: what it is of, where its files lie, and the handler that logs it.
 
-    Logged are its settings, manifest, metrics, table of cases and weights.
+    Logged are its settings, data sets, metrics, table of cases, panels and weights.
 
     Args:
         bundle_root: folder of the bundle.
-        output_dir: where the manifest and the table lie.
-        ckpt_dir: where ``model.pt`` lies.
-        method: for the tags.
+        output_dir: where the manifest, the table and the panels lie.
+        checkpoint: ``model.pt``, which a training writes and the others use.
+        method: for tags and name.
         data: what it is of.
         workflow: name of the workflow.
         experiment_name: of MLflow.
         tracking_uri: of MLflow's server or file; by default the environment's MLFLOW_TRACKING_URI, else ``runs/mlflow.db`` of the
-            bundle.
+            bundle. Without either, an inference is logged only where that file exists, because its training made it.
+        study: name of the run under which this one stands; by default the folds of a cross-validation have one.
         options: others of :class:`~monai_flowssn.handlers.MLflowRunHandler`.
     """
 
@@ -49,28 +52,37 @@ class Run(MLflowRunHandler):
         *,
         bundle_root: str,
         output_dir: str,
-        ckpt_dir: str,
+        checkpoint: str,
         method: str,
         data: Data,
         workflow: str,
         experiment_name: str = "monai_flowssn",
         tracking_uri: str | None = None,
+        study: str | None = None,
         **options: Any,
     ) -> None:
-        config = calling_config() or {}
+        config, database = calling_config() or {}, Path(bundle_root, "runs", "mlflow.db")
+        params = plain_settings(config)
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if uri is None and (workflow != "inference" or database.is_file()):
+            uri = sqlite_uri(database)
+        short = data.name.partition(" ")[0]
+        fold, seed = data.folds and f"f{data.fold}", f"s{params.get('seed', 0)}"
+        parts = [method, short, seed, fold, workflow != "train" and workflow]
         super().__init__(
             experiment_name,
-            tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(Path(bundle_root, "runs", "mlflow.db")),
+            uri,
+            name="-".join(str(part) for part in parts if part),
+            study=study or (f"{method}-{short}-{data.folds}-folds" if data.folds else None),
             tags={"method": method, "data": data.name, "run": workflow},
-            params=plain_settings(config),
-            manifest=Path(output_dir, "manifest.json"),
-            artifacts={
-                "per_case": f"{glob.escape(output_dir)}/*.csv",
-                "checkpoint": f"{glob.escape(ckpt_dir)}/model.pt",
-            },
+            params=params,
+            manifest=None if workflow == "inference" else Path(output_dir, "manifest.json"),
+            checkpoint=checkpoint,
+            images=output_dir,
+            artifacts={"per_case": f"{glob.escape(output_dir)}/*.csv"},
             **options,
         )
-        self.data, self.ckpt_dir, self.workflow = data, ckpt_dir, workflow
+        self.data, self.workflow, self.ckpt_dir = data, workflow, str(Path(checkpoint).parent)
         #: What the model depends on, by id.
         self.model_options = model_options(data, config)
 
@@ -91,22 +103,19 @@ class Run(MLflowRunHandler):
 
 
 def plain_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plain values that a configuration sets, those of the data set and the network by their ids.
+    """Return the plain values that a configuration sets and its workflow reads, by their ids with points.
 
     Args:
         config: the configuration, not parsed.
 
     Example:
-        >>> plain_settings({"lr": 0.1, "device": "$torch.device('cpu')", "data": {"_target_": "Data", "crops": "whole"}})
-        {'lr': 0.1, 'data.crops': 'whole'}
+        >>> network = {"_target_": "Net", "width": 8}
+        >>> plain_settings({"run": ["$@network_def(@lr)"], "network_def": network, "lr": 0.1, "old": 3})
+        {'network_def.width': 8, 'lr': 0.1}
     """
-    settings = {}
-    for name, value in config.items():
-        if name in ("data", "network_def"):
-            settings.update({f"{name}.{key}": each for key, each in _leaves(value)})
-        elif _is_plain(value) and name not in PLACES:
-            settings[name] = value
-    return settings
+    unread = tuple(f"{name}::" for name in unread_ids(config))
+    told = {name: value for name, value in config.items() if name not in UNTOLD}
+    return {name: value for name, value in _leaves(told) if not f"{name.replace('.', '::')}::".startswith(unread)}
 
 
 def model_options(data: Data, config: Mapping[str, Any] | None = None) -> dict[str, Any]:

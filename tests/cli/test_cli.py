@@ -47,7 +47,22 @@ def test_a_short_spelling_is_a_command_of_monai(capsys: pytest.CaptureFixture) -
     main(["infer", "ssn", "--show", "--draws", "3", "--limit", "-1"])  # options may stand before or after
     told = capsys.readouterr().err
     assert told.startswith("python -m monai.bundle run inference --config_file \"['")
-    assert told.endswith("inference.yaml']\" --draws 3 --limit -1\n")
+    weights = ROOT / "bundles" / "ssn_segmentation" / "models" / "model.pt"
+    assert told.endswith(f"inference.yaml']\" --draws 3 --limit -1 --model_path {weights}\n")
+
+
+def test_the_weights_of_a_bundle_are_those_that_nobody_else_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "--model_path" in command("evaluate", "ssn", [], [])
+    assert "--model_path" not in command("train", "ssn", [], [])
+    assert "--model_path" not in command("infer", "unet", [], [])  # which has none
+    assert "--model_path" not in command("infer", "ssn", [], ["--bundle_root", "my_run"])
+    assert command("infer", "ssn", [], ["--model_path=a.pt"])[-1] == "--model_path=a.pt"
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "model.pt").touch()
+    assert "--model_path" not in command("infer", "ssn", [], [])
 
 
 def test_names_that_there_are_not() -> None:

@@ -1,5 +1,6 @@
 import gc
 import importlib.metadata
+import json
 import logging
 import math
 import os
@@ -15,6 +16,7 @@ from mlflow import MlflowClient
 from monai.bundle import ConfigParser
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import CheckpointLoader, CheckpointSaver, StatsHandler, ValidationHandler
+from PIL import Image
 from torch import nn
 
 from monai_flowssn.handlers.mlflow_run import MLflowRunHandler
@@ -84,14 +86,19 @@ def files_of(uri, run_id):
 
 
 def test_a_run_holds_all_that_tells_it_apart(uri, run_of, tmp_path):
-    for name in ("manifest.json", "a.csv", "b.csv", "panel.png"):
+    for name in ("a.csv", "b.csv", "look.png"):
         (tmp_path / name).write_text(name)
+    Image.new("RGB", (4, 4)).save(tmp_path / "é 1_panel.png")
+    groups = {"train": {"cases": 7, "fingerprint": "abc", "patient_ids": ["p"]}}
+    (tmp_path / "manifest.json").write_text(json.dumps({"groups": groups}))
     handler = MLflowRunHandler(
         "all",
         uri,
-        params={"lr": 1e-3, "long": "x" * 9000, **{f"p{i}": i for i in range(150)}},
+        name="ssn-toy-s0",
+        params={"lr": 7, "momentum": 8, "long": "x" * 9000, **{f"p{i}": i for i in range(150)}},
         tags={"method": "ssn", "data": "toy", "n": 16},
-        artifacts={"per_case": str(tmp_path / "*.csv"), "looks": [str(tmp_path / "*.png"), "nothing/*.png"]},
+        artifacts={"per_case": str(tmp_path / "*.csv"), "looks": [str(tmp_path / "l*.png"), "nothing/*.png"]},
+        images=tmp_path,
         manifest=tmp_path / "manifest.json",
         config={"net": {"_target_": "Net", "where": tmp_path}},
         loss_every=2,
@@ -99,13 +106,13 @@ def test_a_run_holds_all_that_tells_it_apart(uri, run_of, tmp_path):
     trainer_of(handler, CheckpointSaver(str(tmp_path), {"h": handler}, save_final=True, final_filename="a.pt")).run()
     run = run_of(handler)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name.startswith("ssn-toy-2")
+    assert run.info.run_name == "ssn-toy-s0"
     experiment = MlflowClient(uri).get_experiment(run.info.experiment_id)
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert {k: run.data.tags[k] for k in ("method", "data", "n")} == {"method": "ssn", "data": "toy", "n": "16"}
     params = run.data.params
     assert params["p149"] == "149"
-    assert params["lr"] == "0.001"
+    assert (params["lr"], params["momentum"], params["optimizer"]) == ("0.001", "0", "SGD")  # the optimiser's own
     assert (params["parameters_total"], params["parameters_0"], params["parameters_1"]) == ("7", "4", "3")
     assert params["version_torch"] == importlib.metadata.version("torch")
     assert len(params["data_fingerprint"]) == 16
@@ -114,10 +121,15 @@ def test_a_run_holds_all_that_tells_it_apart(uri, run_of, tmp_path):
     assert [point.step for point in history["train_loss"]] == [2, 4, 6, 8, 10]
     assert [point.step for point in history["val_ged_v_n16"]] == [1, 2]
     assert all(math.isfinite(point.value) for points in history.values() for point in points)
+    (data,) = MlflowClient(uri).get_run(handler.run_id).inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest, data.dataset.profile) == ("toy-train", "abc", '{"cases": 7}')
+    assert f"get-artifact?path=panels.png&run_uuid={handler.run_id}" in run.data.tags["mlflow.note.content"]
     assert files_of(uri, handler.run_id) == [
         "config.yaml",
         "data/manifest.json",
-        "looks/panel.png",
+        "looks/look.png",
+        "panels.png",
+        "panels/é 1_panel.png",
         "per_case/a.csv",
         "per_case/b.csv",
     ]
@@ -180,7 +192,6 @@ def test_two_trainings_at_once_are_two_runs(uri, run_of):
     inner, outer = MLflowRunHandler("two", uri), MLflowRunHandler("two", uri)
     trainer_of(outer, action=lambda engine: trainer_of(inner, epochs=1).run(), epochs=3).run()
     assert inner.run_id != outer.run_id
-    assert run_of(inner).info.run_name != run_of(outer).info.run_name
     history = [MlflowClient(uri).get_metric_history(h.run_id, "val_ged_v_n16") for h in (inner, outer)]
     assert [len(points) for points in history] == [1, 3]
 
@@ -200,7 +211,7 @@ def test_an_evaluation_alone_is_a_run_of_its_own(uri, run_of):
 
 def test_a_resumed_training_continues_its_run(uri, run_of, tmp_path):
     def train(epochs, path=None):
-        handler = MLflowRunHandler("resume", uri, params={"lr": epochs}, loss_every=5)
+        handler = MLflowRunHandler("resume", uri, params={"wanted": epochs}, loss_every=5)
         trainer = trainer_of(handler, epochs=epochs, validate=False)
         objects = {"trainer": trainer, "mlflow": handler}
         saver = CheckpointSaver(str(tmp_path), objects, save_final=True, final_filename="last.ckpt")
@@ -214,7 +225,7 @@ def test_a_resumed_training_continues_its_run(uri, run_of, tmp_path):
     second = train(3, str(tmp_path / "last.ckpt"))
     assert second.run_id == first.run_id
     assert run_of(second).info.status == "FINISHED"
-    assert run_of(second).data.params["lr"] == "1"
+    assert run_of(second).data.params["wanted"] == "1"
     assert [p.step for p in MlflowClient(uri).get_metric_history(first.run_id, "train_loss")] == [5, 10, 15]
 
 
@@ -238,16 +249,16 @@ def test_folders_of_any_name_hold_database_and_artifacts(tmp_path):
     name = "[a] é#2 50%20 a::b it's?"
     folder = tmp_path / name
     folder.mkdir()
-    for each in ("manifest.json", "per_case.csv", "model.pt"):
-        (folder / each).write_text(each)
-    places = dict.fromkeys(("bundle_root", "output_dir", "ckpt_dir"), str(folder))
+    for each, text in {"manifest.json": "{}", "per_case.csv": "case"}.items():
+        (folder / each).write_text(text)
+    places = {"bundle_root": str(folder), "output_dir": str(folder), "checkpoint": f"{folder}/model.pt"}
     data = Data(name="toy", cases=list, channels=1, num_classes=2, raters=2, intensity_range=[0, 255])
     handler = Run(**places, method="ssn", data=data, workflow="train")
     trainer_of(handler, validate=False, epochs=1).run()
     assert (folder / "runs" / "mlflow.db").is_file()
-    wanted = ["checkpoint/model.pt", "data/manifest.json", "per_case/per_case.csv"]
+    wanted = ["data/manifest.json", "per_case/per_case.csv"]
     assert [path for path in files_of(handler.tracking_uri, handler.run_id) if path != "config.yaml"] == wanted
-    assert len(list((folder / "runs" / "mlruns").rglob("model.pt"))) == 1
+    assert len(list((folder / "runs" / "mlruns").rglob("per_case.csv"))) == 1
 
 
 @pytest.mark.parametrize("place", ["notes.txt", "a?b/mlflow.db", "notes.txt/mlflow.db"])
@@ -347,9 +358,11 @@ def test_a_workflow_logs_the_config_it_is_part_of(uri, run_of, tmp_path):
         "imports": ["$from monai_flowssn.workflows import Data"],
         "split": "val",
         "lr": 0.1,
+        "run": ["$@train::trainer.run()"],
         "mlflow": {
             "_target_": "monai_flowssn.workflows.Run",
-            **dict.fromkeys(("bundle_root", "output_dir", "ckpt_dir"), str(tmp_path)),
+            **dict.fromkeys(("bundle_root", "output_dir"), str(tmp_path)),
+            "checkpoint": str(tmp_path / "model.pt"),
             **dict.fromkeys(("method", "workflow"), "toy"),
             "data": "$Data(name='toy', cases=list, channels=1, num_classes=2, raters=1, intensity_range=None)",
             "tracking_uri": None,
@@ -395,7 +408,7 @@ def test_a_workflow_logs_the_config_it_is_part_of(uri, run_of, tmp_path):
     assert run.info.status == "FINISHED"
     assert run.data.tags["data"] == "toy"
     assert run.data.params["lr"] == "0.5"
-    assert run.data.params["split"] == "val"
+    assert "split" not in run.data.params  # nothing reads it
     logged = Path(MlflowClient(uri).download_artifacts(handler.run_id, "config.yaml", str(tmp_path))).read_text()
     assert yaml.safe_load(logged) == parser.get()
     assert yaml.safe_load(logged)["lr"] == 0.5

@@ -63,6 +63,8 @@ def test_every_case_counts_once(monkeypatch):
     one = Dataset([{"x": 5}])
     in_process(monkeypatch, 1, 2)
     assert order(case_loader(one, batch_size=2, copies=True)) == [5]
+    with pytest.raises(ValueError, match="1 cases are fewer than 2 processes; start at most 1"):
+        case_loader(one, batch_size=2)
 
 
 @pytest.mark.parametrize(("dims", "layout"), [(2, torch.channels_last), (3, torch.channels_last_3d)])
@@ -99,7 +101,7 @@ def test_a_training_without_validation_is_refused():
 
 def run():
     facts = {"channels": 1, "num_classes": 2, "raters": 1, "intensity_range": [0, 1]}
-    places = dict.fromkeys(("bundle_root", "output_dir", "ckpt_dir"), "nowhere")
+    places = dict.fromkeys(("bundle_root", "output_dir", "checkpoint"), "nowhere")
     return Run(**places, method="toy", data=Data(name="toy", cases=list, **facts), workflow="train")
 
 
@@ -123,7 +125,9 @@ def test_a_validation_under_which_no_model_could_be_chosen_is_refused():
     assert compute_ged(draws, draws, estimator="u").item() == 0  # so two are enough
 
 
-def test_settings_are_plain_values():
+def test_settings_are_plain_values_that_the_workflow_reads():
     network = {"_target_": "Net", "base": {"channels": [4, 8], "out": "@data::num_classes"}}
-    config = {"lr": 0.1, "resume": True, "seed": "@other", "run": ["$1"], "network_def": network, "train": {"x": 1}}
-    assert plain_settings(config) == {"lr": 0.1, "network_def.base.channels": [4, 8]}
+    train = {"lr": "@lr", "network": "@network_def", "draws": 4, "list": [{"n": 1}], "unread": {"n": 2}}
+    config = {"lr": 0.1, "resume": True, "seed": "@other", "old": 1, "network_def": network, "train": train}
+    config["run"] = ["$@train::lr + @train::network + @train::draws + @train::list"]
+    assert plain_settings(config) == {"lr": 0.1, "network_def.base.channels": [4, 8], "train.draws": 4}
