@@ -88,7 +88,6 @@ def _name(rng: Rng) -> str:
                     "(b)",
                     "-3",
                     "1.",
-                    "null",
                     "007",
                 ]
             )
@@ -123,7 +122,7 @@ def whether(rng: Rng, folder: Path) -> Input:
 
 def nothing(rng: Rng, folder: Path) -> Input:
     name = str(rng.choice(["time_limit", "init_model", "data::intensity_range", "val_limit", "early_stop_patience"]))
-    word = str(rng.choice(["None", "null", "none", "~", "", "$None", "NULL"]))
+    word = str(rng.choice(["None", "none", "~", "", "$None", "NULL"]))
     return typed("train", name, [word], None)
 
 

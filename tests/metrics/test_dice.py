@@ -174,3 +174,9 @@ def test_half_of_the_raters_are_no_majority():
     found = compute_dice(torch.tensor([[[0, 1, 0, 0]]]), raters, kind="majority")
     assert found.item() == 1
     assert compute_dice(torch.tensor([[[1, 1, 1, 0]]]), raters, kind="majority").item() == pytest.approx(2 / 4)
+
+
+def test_half_for_one_class_and_half_for_another_is_background():
+    raters = torch.tensor([[[1, 1, 0], [2, 1, 0]]])
+    assert compute_dice(torch.tensor([[[0, 1, 0]]]), raters, num_classes=3, kind="majority").item() == 1
+    assert compute_dice(torch.tensor([[[1, 1, 0]]]), raters, num_classes=3, kind="majority").item() < 1

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.distributions import MultivariateNormal
+from torch.distributions import MultivariateNormal, Normal
 from torch.nn import functional as F
 
 from monai_flowssn.segmenters import AutoregressiveFlowSSN, DualFlowSSN
@@ -159,3 +159,13 @@ def test_the_dual_model_hands_its_options_on():
     )
     assert (model.base_std, model.train_draws) == (0.5, 3)
     assert (model.flow.kind, model.density_flow.kind) == ("gated", "gated")
+
+
+def test_the_density_of_an_identity_is_that_of_its_base():
+    torch.manual_seed(0)
+    base = Free(2 * K)  # means and log deviations
+    model = AutoregressiveFlowSSN(base, LinearNet(torch.zeros(D, D), torch.zeros(1, D)), num_classes=K, train_draws=3)
+    logits, log_density = model.scored_logits(torch.zeros(1, 1, *SIZE))
+    loc, log_scale = base.outputs.chunk(2, dim=1)
+    expected = Normal(loc, log_scale.exp()).log_prob(logits[0]).flatten(1).sum(dim=1)
+    torch.testing.assert_close(log_density[0], expected)
