@@ -14,28 +14,29 @@ from monai_flowssn.data.lidc_idri import lidc
 from monai_flowssn.data.splits import SPLITS
 from monai_flowssn.metrics import compute_ged
 from monai_flowssn.segmenters import StochasticSegmenter
+from monai_flowssn.weights import load_weights
 
 __all__ = ["embedded_score", "load_shipped"]
 
 
-def load_shipped(bundle: str | Path, weights: str | Path | None = None) -> StochasticSegmenter:
+def load_shipped(
+    bundle: str | Path, weights: str | Path | None = None, *, overlay: str | Path | None = None
+) -> StochasticSegmenter:
     """Return the trained model of a bundle, ready to draw: ``model.sample(image, n)``.
 
     Args:
         bundle: name such as ``"ssn"``, or folder, of one of ours or of one that `monai-flowssn package` wrote.
         weights: others than its own, of the same network.
+        overlay: a config file over its own, such as that of a variant, whose network the weights are of.
 
     Raises:
         ValueError: if there is no such bundle, or it has no weights.
     """
     folder = bundle_folder(str(bundle))
-    weights = Path(weights or folder / "models" / "model.pt")
-    if not weights.is_file():
-        raise ValueError(f"{weights} does not exist; train it, or choose a bundle with weights (monai-flowssn list).")
     config = ConfigParser()
-    config.read_config(str(folder / "configs" / "inference.yaml"))
+    config.read_config([str(folder / "configs" / "inference.yaml"), *([] if overlay is None else [str(overlay)])])
     model: StochasticSegmenter = config.get_parsed_content("network_def")
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))  # bfloat16 becomes float32
+    load_weights(model, weights or folder / "models" / "model.pt")
     return model.eval()
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from monai_flowssn.inferers import cpu_autocast
 from monai_flowssn.metrics import ged_from_iou, iou_table
+from monai_flowssn.weights import load_weights
 
 
 def load(config_file: list[str], limit: int, overrides: dict[str, Any]) -> tuple[torch.nn.Module, list[dict[str, Any]]]:
@@ -28,8 +29,7 @@ def load(config_file: list[str], limit: int, overrides: dict[str, Any]) -> tuple
     options = {"split": "val", "limit": limit, **overrides}
     flow = ConfigWorkflow(config_file=config_file, workflow_type="inference", logging_file=False, **options)
     network = flow.parser.get_parsed_content("network").eval()
-    weights = torch.load(flow.parser.get_parsed_content("model_path"), map_location="cpu", weights_only=True)
-    network.load_state_dict(weights)
+    load_weights(network, flow.parser.get_parsed_content("model_path"))
     return network, list(flow.parser.get_parsed_content("validate::dataloader"))
 
 

@@ -1,4 +1,4 @@
-"""Ask a MONAI Label server for a study and draw its answer: majority mask, uncertainty and some draws over the image.
+"""Ask a MONAI Label server for a study and draw its answer: segmentation, uncertainty and some draws over the image.
 
     python scripts/label_client.py http://127.0.0.1:8000 my_segmentation STUDY answer.png --draws 16
 
@@ -62,7 +62,7 @@ def main() -> None:
     top = 255 if "scale" in summary else np.log(len(summary["classes"]) + 1)  # pictures hold the maps in 8 bits
     maps = {
         name: ask(f"{infer}image", {"draws": arguments.draws, "output": name})
-        for name in ("majority", "entropy", "mutual_information")
+        for name in ("segmentation", "entropy", "mutual_information")
     }
     chosen = [
         ask(f"{infer}image", {"draws": arguments.draws, "output": "draw", "draw": i})
@@ -78,7 +78,11 @@ def main() -> None:
     sizes = summary["classes"]["1"]
     low, high = sizes["interval_95"]
     overlay(
-        axes[0, 1], image, f"majority, {sizes['majority']:.0f} {summary['unit']}", mask(maps["majority"]), cmap="autumn"
+        axes[0, 1],
+        image,
+        f"segmentation, {sizes['segmentation']:.0f} {summary['unit']}",
+        mask(maps["segmentation"]),
+        cmap="autumn",
     )
     for axis, name in zip(axes[0, 2:], ("entropy", "mutual_information")):
         mean = summary["uncertainty"][name]

@@ -3,9 +3,11 @@
     python scripts/record_run.py RUN BUNDLE --dataset_dir data/lidc.hdf5 [--name ssn_finished_s0] [--ship]
     python scripts/record_run.py --cards
 
-RUN is the ``--bundle_root`` of a finished training on LIDC-IDRI with the options of the bundle. Its weights, rounded to bfloat16,
-are evaluated on 400 test cases; docs/results/ gets NAME.csv, the table of cases, and NAME.json, what is known of the run. With
---ship the weights go to BUNDLE/models/ with the same facts, and the bundle gets its card. The last form writes all cards anew.
+RUN is the ``--bundle_root`` of a finished training on LIDC-IDRI with the options of the bundle, and of the variant (--overlay)
+if it was one. Its weights, rounded to bfloat16, are evaluated on 400 test cases; the folder of results gets NAME.csv, the table
+of cases, and NAME.json, what is known of the run. With --ship the weights go to BUNDLE/models/ with the same facts, and the
+bundle gets its card. With --whole it is only scored on the whole 128x128 masks of all test cases, as published. The last form
+writes all cards anew.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from monai.bundle import ConfigParser
 from monai.bundle import run as run_workflow
 
 from monai_flowssn.data import lidc
-from monai_flowssn.handlers.fixed_options import OPTIONS_FILE
 from monai_flowssn.handlers.run_facts import to_yaml
+from monai_flowssn.handlers.trained_options import OPTIONS_FILE
 from monai_flowssn.inferers.draws import cpu_autocast
 from monai_flowssn.metrics import compute_ged
 from monai_flowssn.reports.runs import Run, read_table
@@ -36,36 +38,43 @@ from monai_flowssn.shipped import embedded_score, load_shipped
 from monai_flowssn.workflows.tracking import model_options
 
 ROOT = Path(__file__).resolve().parent.parent
-TEST = {"split": "test", "limit": 400, "eval_draws": 100, "presets": ["extended"]}
-
 RESULTS = ROOT / "docs" / "results"
 CARD = ROOT / "configs" / "model_card.md"
 LICENSE = ROOT / "configs" / "data" / "lidc_license.txt"  # of the data; ours is that of the repository
 FINISHED = "the last {share:.1f} of it on the kernel score of draws, the distance that GED evaluates, so look at the others too"
 
 
-def record(run: Path, bundle: Path, dataset_dir: str, name: str) -> tuple[Path, dict[str, Any]]:
-    """Evaluate the weights of a run; return their file in bfloat16, and what is known of them."""
+def evaluate(run: Path, bundle: Path, out: Path, overlay: Path | None, **options: Any) -> Path:
+    """Evaluate the weights of a run, rounded to bfloat16, and return their file."""
     state = torch.load(run / "models" / "model.pt", map_location="cpu", weights_only=True)
-    weights, out = run / "models" / "rounded.pt", run / "runs" / "recorded"
+    weights = run / "models" / "rounded.pt"
     torch.save({key: value.bfloat16() if value.is_floating_point() else value for key, value in state.items()}, weights)
     run_workflow(
         "evaluating",
-        config_file=str(bundle / "configs" / "evaluate.yaml"),
+        config_file=[str(path) for path in (bundle / "configs" / "evaluate.yaml", overlay) if path],
         bundle_root=str(run),
         model_path=str(weights),
         output_dir=str(out),
-        dataset_dir=dataset_dir,
-        **TEST,
+        split="test",
+        eval_draws=100,
+        **options,
     )
-    model = load_shipped(bundle, weights)
+    return weights
+
+
+def record(
+    run: Path, bundle: Path, dataset_dir: str, name: str, *, overlay: Path | None, results: Path, limit: int
+) -> tuple[Path, dict[str, Any]]:
+    """Evaluate a run on its own windows; return its weights, and what is known of them."""
+    out = run / "runs" / "recorded"
+    weights = evaluate(run, bundle, out, overlay, dataset_dir=dataset_dir, limit=limit, presets=["extended"])
+    model = load_shipped(bundle, weights, overlay=overlay)
     with tempfile.TemporaryDirectory() as folder:
         check = embedded_score(model, folder)
     table = read_table(out / "per_case.csv")
     result = Run(name, (table,))
     facts = {
         "run": name,
-        "method": bundle.name.removesuffix("_segmentation"),
         **facts_of(run),
         "parameters": sum(value.numel() for value in model.parameters()),
         "cpu_seconds_100_draws": draw_seconds(model),
@@ -76,8 +85,8 @@ def record(run: Path, bundle: Path, dataset_dir: str, name: str) -> tuple[Path, 
         "patients": len(set(table.patients)),
         "test": {metric: [round(v, 4) for v in result.interval(metric)] for metric in result.metrics},
     }
-    write_cases(out / "per_case.csv", RESULTS / f"{name}.csv")
-    write_json(RESULTS / f"{name}.json", facts)
+    write_cases(out / "per_case.csv", results / f"{name}.csv")
+    write_json(results / f"{name}.json", facts)
     return weights, facts
 
 
@@ -97,14 +106,13 @@ def draw_seconds(model: Any, *, size: int = 128) -> float:
 def off_centre(model: Any, dataset_dir: str, *, size: int = 64) -> dict[str, float]:
     """Return GED_u n16 on 200 validation cases whose window is off the centre by so many pixels, as a click is."""
     cases, found = lidc(dataset_dir, "val", limit=200), {}
-    for pixels in (0, 2, 4, 8, 12):
+    room = min(min(case["image"].shape[1:]) for case in cases) // 2 - size // 2
+    for pixels in (p for p in (0, 2, 4, 8, 12) if p <= room):
         images, masks = [], []
         for i, case in enumerate(cases):
             shift = [pixels * (-1) ** (i // 2) * (i % 2 == axis) for axis in (0, 1)]
-            place = (
-                slice(None),
-                *(slice(s // 2 - size // 2 + d, s // 2 + size // 2 + d) for s, d in zip((128, 128), shift)),
-            )
+            starts = [s // 2 - size // 2 + d for s, d in zip(case["image"].shape[1:], shift)]
+            place = (slice(None), *(slice(start, start + size) for start in starts))
             images.append(case["image"].as_tensor()[place].float() / 127.5 - 1)  # type: ignore[union-attr]
             masks.append(case["label"].as_tensor()[place])  # type: ignore[union-attr]
         torch.manual_seed(0)
@@ -137,12 +145,13 @@ def write_json(path: Path, facts: dict[str, Any]) -> None:
 
 def facts_of(run: Path) -> dict[str, Any]:
     """Return what the newest training of a run tells of itself."""
-    last = torch.load(run / "models" / "last.ckpt", map_location="cpu", weights_only=True)
+    last = torch.load(next((run / "models").rglob("last.ckpt")), map_location="cpu", weights_only=True)
     client = MlflowClient(f"sqlite:///{run}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("monai_flowssn")
     trainings = client.search_runs([experiment.experiment_id], "tags.run = 'train'", order_by=["start_time DESC"])
     params = trainings[0].data.params
     return {
+        "method": trainings[0].data.tags["method"],
         "finish": float(params["finish"]),
         "seed": int(params["seed"]),
         "batch_size": int(params["batch_size"]),
@@ -214,14 +223,31 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--dataset_dir")
     parser.add_argument("--name", help="in docs/results, by default that of the folder")
+    parser.add_argument("--overlay", type=Path, help="the config file of the variant that was trained")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of results")
+    parser.add_argument("--limit", type=int, default=400, help="number of test cases")
     parser.add_argument("--ship", action="store_true", help="put the weights into the bundle")
+    parser.add_argument("--whole", action="store_true", help="only score all test cases on their whole 128x128 masks")
     parser.add_argument("--cards", action="store_true", help="write all cards anew, nothing else")
     arguments = parser.parse_args()
-    if not arguments.cards:
+    if arguments.whole:
+        out = arguments.run.resolve() / "runs" / "whole"
+        overlay = ROOT / "configs" / "data" / "lidc_128.yaml"
+        evaluate(arguments.run.resolve(), arguments.bundle.resolve(), out, overlay, dataset_dir=arguments.dataset_dir)
+        write_cases(out / "per_case.csv", arguments.results / "whole" / f"{arguments.name or arguments.run.name}.csv")
+    elif not arguments.cards:
         if None in (arguments.run, arguments.bundle, arguments.dataset_dir):
             parser.error("RUN, BUNDLE and --dataset_dir are needed")
         run, bundle = arguments.run.resolve(), arguments.bundle.resolve()
-        weights, facts = record(run, bundle, arguments.dataset_dir, arguments.name or run.name)
+        weights, facts = record(
+            run,
+            bundle,
+            arguments.dataset_dir,
+            arguments.name or run.name,
+            overlay=arguments.overlay,
+            results=arguments.results,
+            limit=arguments.limit,
+        )
         if arguments.ship:
             ship(weights, facts, bundle)
     for path in sorted((ROOT / "bundles").glob("*/models/shipped.json")):

@@ -49,7 +49,7 @@ def tiny_lidc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_options(tiny_lidc: Path, tmp_path: Path) -> dict:
-    """Options of a tiny training; the networks' own are in `tiny_scales.py`."""
+    """Options of a tiny training; the networks' own are in `tiny.yaml`."""
     return {**TRAINING, "bundle_root": str(tmp_path), "dataset_dir": str(tiny_lidc)}
 
 

@@ -60,7 +60,7 @@ def write_maps(case: Path, *, classes: int = 1, draws: int = 3) -> dict[str, np.
     generator = np.random.default_rng(1)
     shape = SHAPE if classes == 1 else (*SHAPE, classes)
     maps = {
-        "majority": generator.integers(0, classes + 1, SHAPE).astype(np.uint8),
+        "segmentation": generator.integers(0, classes + 1, SHAPE).astype(np.uint8),
         "draws": generator.integers(0, classes + 1, (*SHAPE, draws)).astype(np.uint8),
         "mean": generator.random(shape, dtype=np.float32),
         "entropy": generator.random(SHAPE, dtype=np.float32),

@@ -14,7 +14,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow
-from tiny_scales import NETWORKS, tiny_scale
+from tiny_scales import VARIANTS, tiny_scale
 
 from monai_flowssn.cli import main
 
@@ -99,7 +99,8 @@ def test_resume_continues(tiny_options: dict, tmp_path: Path) -> None:
     run(BUNDLE, "train", tiny_options)
     flow = run(BUNDLE, "train", {**tiny_options, "max_epochs": 3, "resume": True})
     assert flow.parser.get_parsed_content("train::trainer").state.epoch == 3
-    assert flow.parser.get_parsed_content("train::ema").updates == 9  # three batches an epoch
+    last = torch.load(tmp_path / "models" / "last.ckpt", weights_only=True)
+    assert last["ema"]["updates"] == 9  # three batches an epoch
 
 
 def test_a_model_is_used_as_it_was_trained_or_not_at_all(tiny_options: dict, tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ def test_a_resumed_training_is_the_one_that_was_never_interrupted(
     tiny_options: dict, tmp_path: Path, workers: int, finish: float
 ) -> None:
     options = {**tiny_options, "network_def::base::dropout": 0.2, "train::dataloader::num_workers": workers}
-    options |= {"max_epochs": 4, "finish": finish, "lr_to_zero": True}
+    options |= {"max_epochs": 4, "finish": finish}
     states = []
     for stops in ([4], [1, 2, 3, 4]):
         options["bundle_root"] = str(tmp_path / str(len(stops)))
@@ -229,7 +230,7 @@ def test_missing_weights_and_those_of_another_network_are_told(tiny_options: dic
 
 
 def test_early_stop(tiny_options: dict) -> None:
-    options = {**tiny_options, "max_epochs": 50, "lr": 0.0, "early_stop_patience": 2}
+    options = {**tiny_options, "max_epochs": 50, "lr": 0.0, "optimisation::early_stop_patience": 2}
     flow = run(BUNDLE, "train", options)
     assert flow.parser.get_parsed_content("train::trainer").state.epoch == 3
     again = run(BUNDLE, "train", {**options, "resume": True})
@@ -244,7 +245,16 @@ def test_checkpoint_of_another_architecture_is_named(tiny_options: dict, tmp_pat
     assert "does not fit what is trained" in str(error.value.__cause__)
 
 
-VARIANTS = [name for name in NETWORKS if "/" in name]
+def test_a_training_that_begins_with_loaded_weights_averages_from_them(tiny_options: dict, tmp_path: Path) -> None:
+    """As MONAI Label's does, which puts a loader before the other handlers."""
+    run(BUNDLE, "train", tiny_options)
+    first = tmp_path / "models" / "model.pt"
+    loader = {"_target_": "CheckpointLoader", "load_path": str(first), "load_dict": {"model": "@network"}}
+    validation = {"_target_": "ValidationHandler", "validator": "@validate::evaluator", "interval": 1}
+    options = {**tiny_options, "bundle_root": str(tmp_path / "second"), "seed": 1, "lr": 0.0}
+    run(BUNDLE, "train", {**options, "train::handlers": [loader, validation]})
+    again = tmp_path / "second" / "models" / "model.pt"
+    torch.testing.assert_close(torch.load(again, weights_only=True), torch.load(first, weights_only=True))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -42,7 +42,7 @@ def test_ids_of_the_configs_and_what_they_refer_to_are_options(options):
     [
         (["--max_epoch", "2"], "max_epochs"),
         (["--time_limt=60"], "time_limit"),
-        (["--max_epoch", "2", "--warmup_steps", "@max_epochs"], "max_epochs"),
+        (["--max_epoch", "2", "--lr", "@max_epochs"], "max_epochs"),
         (["--network_deff::rank", "5"], "network_def"),
     ],
 )

@@ -2,7 +2,7 @@ from itertools import product
 
 import pytest
 import torch
-from tiny_methods import METHODS, SETTINGS, Case
+from tiny_scales import METHODS, SETTINGS, Case
 from torch.nn.functional import one_hot
 
 from monai_flowssn.data import MarkovShapes

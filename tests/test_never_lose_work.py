@@ -95,7 +95,12 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     file = configs("flowssn_continuous", "train")[2:-2]
-    options = {**tiny("flowssn_continuous", tiny_options), "max_epochs": 4, "resume": True, "early_stop_patience": 9}
+    options = {
+        **tiny("flowssn_continuous", tiny_options),
+        "max_epochs": 4,
+        "resume": True,
+        "optimisation::early_stop_patience": 9,
+    }
     options["network_def::base::dropout"] = 0.2
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run("training", config_file=file, **{**options, "bundle_root": str(whole)})

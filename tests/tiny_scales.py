@@ -1,73 +1,106 @@
-"""The scale of the tests: options that make any bundle run in seconds. A new method joins by one entry in NETWORKS."""
+"""Every method with tiny networks: those of the bundles and their variants, at the scale `configs/methods/<method>/tiny.yaml`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-UNET = {"channels": [4, 8], "blocks": 1, "dropout": 0.0, "patch": 1}
-FLOW = {"channels": [4, 4], "head_width": 4, "dropout": 0.0, "patch": 1}
+import torch
+from monai.bundle import ConfigParser
 
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs" / "methods"
 
-def under(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
-    return {f"network_def::{name}::{key}": value for key, value in numbers.items()}
+TRAINING = {"batch_size": 2, "max_epochs": 1, "lr": 0.01, "eval_draws": 4, "draws": 3}
 
-
-PROB_UNET = under("features", {"channels": [4, 8], "convs": 1})
-CONTINUOUS = {**under("base", UNET), **under("flow", FLOW)}
-STRIPS = {"strip": [4, 4], "width": 8, "dropout": 0.0}
-AUTOREGRESSIVE = {**under("base", UNET), **under("flow", STRIPS), "network_def::train_draws": 2}
-P2SAM = {
-    **under("encoder", UNET),
-    **under("prior", {"channels": [4, 8], "convs": 1}),
-    **under("prompt", {"hidden_channels": [8]}),
-    "network_def::latent_dim": 3,
+PLAIN_BASE = {"network_def::base::channels": [4, 8], "network_def::base::convs": 1}
+#: Variants of a method, with what is tiny in them alone: the file `configs/methods/<variant>.yaml`.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "cflow/planar": {},
+    "flowssn_autoregressive/dual": {},
+    "flowssn_autoregressive/informed": PLAIN_BASE,
+    "flowssn_continuous/fixed_prior": {"network_def::flow::channels": [4, 8], "network_def::flow::patch": 1},
+    "nf_prob_unet/radial": {},
+    "p2sam/transported": {},
+    "ssn/plus_plus": {"network_def::net::channels": [4, 8], "network_def::net::patch": 1},
 }
-NETWORKS = {  # bundle, or bundle and variant -> what it changes of its network
-    "ccdm": {**under("net", UNET), "network_def::steps": 2},
-    "cflow": PROB_UNET,
-    "cimd": {**under("net", UNET), **under("prior", {"channels": [4, 8], "convs": 1}), "network_def::steps": 2},
-    "flow_matching": {**under("net", UNET), "network_def::steps": 2},
-    "flowssn_autoregressive": AUTOREGRESSIVE,
-    "flowssn_continuous": CONTINUOUS,
-    "flowssn_informed": {
-        **under("base", {"channels": [4, 8], "convs": 1}),
-        **under("flow", {"channels": [4, 4], "head_width": 4, "patch": 1}),
+BUNDLES = sorted(path.parent.name for path in CONFIGS.glob("*/model.yaml"))
+#: Choices that no file makes.
+CHOICES: dict[str, dict[str, Any]] = {
+    "cimd, ancestral": {"network_def::ancestral": True},
+    "flow_matching, unguided": {"network_def::guidance": 0.0},
+    "flowssn_autoregressive, gated": {"network_def::kind": "gated", "network_def::entropy_weight": 0.1},
+    "flowssn_autoregressive, volume preserving": {
+        "network_def::kind": "volume_preserving",
+        "network_def::flow::out_channels": "@data::num_classes",
     },
-    "joint_prob_unet": under("prior", {"channels": [4, 8], "growth": 4}),
-    "mose": {
-        **under("features", UNET),
-        **under("gate", {"channels": [4, 8], "convs": 1}),
-        "network_def::capacity_steps": 1,
+    "flowssn_continuous, path": {"network_def::velocity": "path"},
+    "flowssn_continuous, learnt deviation": {"network_def::base::out_channels": "$2 * @data::num_classes"},
+    "flowssn_informed, features only": {
+        "network_def::show_mean": False,
+        "network_def::flow::in_channels": "$@data::num_classes + 14",
     },
-    "nf_prob_unet": PROB_UNET,
-    "p2sam": P2SAM,
-    "phiseg": under("prior", {"channels": [4, 8], "latent_levels": 2}),
-    "prob_unet": PROB_UNET,
-    "ssn": {**under("net", {"channels": [4, 8], "convs": 1}), "network_def::train_draws": 2},
-    "unet": under("net", UNET),
-    "cflow/planar": PROB_UNET,
-    "flowssn_autoregressive/dual": AUTOREGRESSIVE,
-    "flowssn_autoregressive/informed": {
-        **under("base", {"channels": [4, 8], "convs": 1}),
-        **under("flow", STRIPS),
-        "network_def::train_draws": 2,
-    },
-    "flowssn_continuous/fixed_prior": under("flow", UNET),
-    "nf_prob_unet/radial": PROB_UNET,
-    "p2sam/transported": P2SAM,
-    "ssn/plus_plus": {**under("net", UNET), "network_def::train_draws": 2},
+    "joint_prob_unet, independent levels": {"network_def::independent_levels": True},
 }
-TRAINING = {
-    "spatial_size": [16, 16],
-    "batch_size": 2,
-    "max_epochs": 1,
-    "warmup_steps": 1,
-    "lr": 0.01,
-    "eval_draws": 4,
-    "draws": 3,
-}
+METHODS = [*BUNDLES, *VARIANTS, *CHOICES]
+
+SETTINGS = {"2-D, K=2": (2, 1, 2), "2-D, K=4": (2, 3, 4), "3-D, K=4": (3, 2, 4)}
+SIZES = {2: (8, 8), 3: (8, 4, 4)}
+B, N = 2, 3
+
+
+def _name(method: str) -> tuple[str, str]:
+    """Return the name of the bundle, and that of the variant or ""."""
+    plain = method.split(",")[0].removesuffix("_segmentation")
+    return plain.split("/")[0], plain if "/" in plain else ""
 
 
 def tiny_scale(method: str) -> dict[str, Any]:
-    """Return the options of the bundle of a method, or of a variant on it, such as ssn/plus_plus."""
-    return {**TRAINING, **NETWORKS[method.removesuffix("_segmentation")]}
+    """Return the options of a bundle, of a variant on it, such as ssn/plus_plus, or of another choice of the list."""
+    bundle, variant = _name(method)
+    numbers = ConfigParser.load_config_file(CONFIGS / bundle / "tiny.yaml")
+    if variant:
+        replaced = tuple(f"{name}::" for name in ConfigParser.load_config_file(CONFIGS / f"{variant}.yaml"))
+        numbers = {name: value for name, value in numbers.items() if not name.startswith(replaced)}
+        numbers |= VARIANTS[variant]
+    return {**TRAINING, **numbers, **CHOICES.get(method, {})}
+
+
+def _config(bundle: str) -> Path:
+    return ROOT / "bundles" / f"{bundle}_segmentation" / "configs" / "inference.yaml"
+
+
+def tiny_network(
+    method: str, dims: int = 2, channels: int = 1, num_classes: int = 2, size: tuple[int, ...] = ()
+) -> Any:
+    """Build the network of a method for images (B, C, *S)."""
+    bundle, variant = _name(method)
+    config = ConfigParser()
+    config.read_config([_config(bundle), *([CONFIGS / f"{variant}.yaml"] if variant else [])])
+    options = {**tiny_scale(method), "data::channels": channels, "data::num_classes": num_classes}
+    options["spatial_size"] = list(size or SIZES[dims])
+    if "network_def::flow::strip" in options:
+        options["network_def::flow::strip"] = [2] * dims
+    config.update(options)
+    return config.get_parsed_content("network_def")
+
+
+class Case:
+    """One method in one setting, with data. The parameters are moved off their start, where zero-initialised layers block
+    every gradient before them and make all draws alike."""
+
+    def __init__(self, name, setting):
+        torch.manual_seed(0)
+        self.name, (self.dims, self.channels, self.k) = name, setting
+        self.size = SIZES[self.dims]
+        self.segmenter = self.build()
+        with torch.no_grad():
+            for parameter in self.segmenter.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        self.image = torch.randn(B, self.channels, *self.size)
+
+    def build(self):
+        return tiny_network(self.name, self.dims, self.channels, self.k).eval()
+
+    def masks(self, r):
+        return torch.randint(0, self.k, (B, r, *self.size), dtype=torch.int16)

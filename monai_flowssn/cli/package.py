@@ -16,13 +16,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from monai.bundle import ConfigParser
 
 from monai_flowssn.cli.shipped import bundle, overlay
-from monai_flowssn.handlers.fixed_options import OPTIONS_FILE, check_trained_options
+from monai_flowssn.handlers.trained_options import OPTIONS_FILE, check_trained_options
 from monai_flowssn.options import unread_ids
+from monai_flowssn.weights import load_weights
 from monai_flowssn.workflows import model_options
 
 WORKFLOWS = ("train", "evaluate", "inference")
@@ -41,18 +41,7 @@ def merged(source: Path, workflow: str, overlays: list[Path], settings: dict[str
 
 def check_weights(config: dict[str, Any], model: Path) -> None:
     """Refuse weights that do not fit the network of the config."""
-    parser = ConfigParser(config)
-    network = parser.get_parsed_content("network_def")
-    try:
-        network.load_state_dict(torch.load(model, map_location="cpu", weights_only=True))
-    except OSError as error:
-        raise ValueError(
-            f"{model} does not open ({error.strerror}); give the models/model.pt of a training."
-        ) from error
-    except RuntimeError as error:
-        raise ValueError(
-            f"{model} does not fit the network of these configs; give the --overlay and --set options of its training.\n{error}"
-        ) from error
+    load_weights(ConfigParser(config).get_parsed_content("network_def"), model)
 
 
 def check_options(config: dict[str, Any], model: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +68,8 @@ def datalist(
             f"fold is {fold}, but {path} has no folds and `folds` is not given; give the number of folds too."
         )
     check_leaks(lists, path, dealt=folds is not None)
-    items = []
-    for entry in pick_evenly(_select(lists, part, fold, path), limit):
-        try:
-            items.append(_item(entry, path, split, decode=on_error == "skip"))
-        except ValueError as error:
-            if on_error == "raise":
-                raise
-            warnings.warn(f"Case skipped: {error}", stacklevel=2)
-    return check_cases(items, source=path, split=split)
+    entries = pick_evenly(_select(lists, part, fold, path), limit)
+    return check_cases(list(_items(entries, path, split, skip=on_error == "skip")), source=path, split=split)
 
 
 def _select(lists: dict[str, list[Entry]], part: Split, fold: int, path: Path) -> list[Entry]:
@@ -118,6 +112,16 @@ def _own_folds(training: list[Entry], part: Split, path: Path) -> list[Entry]:
         held = {*dealt["val"], *dealt["test"]}
         return [entry for entry in training if patient_of(entry, path) not in held]
     return [entry for entry in training if patient_of(entry, path) in dealt[part.name]]
+
+
+def _items(entries: list[Entry], path: Path, split: str, *, skip: bool) -> Iterator[Case]:
+    for entry in entries:
+        try:
+            yield _item(entry, path, split, decode=skip)
+        except ValueError as error:
+            if not skip:
+                raise
+            warnings.warn(f"Case skipped: {error}", stacklevel=4)
 
 
 def _item(entry: Entry, path: Path, split: str, *, decode: bool) -> Case:

@@ -36,7 +36,7 @@ def make_objects(case: str | Path, series: list[pydicom.Dataset]) -> Iterator[tu
     Bridge et al. 2022, Highdicom, J. Digital Imaging 35, doi 10.1007/s10278-022-00683-y.
 
     Args:
-        case: folder that inference wrote, with ``<case>_majority.nii.gz``, ``_draws``, ``_mean`` and the entropies.
+        case: folder that inference wrote, with ``<case>_segmentation.nii.gz``, ``_draws``, ``_mean`` and the entropies.
         series: the series that it read (:func:`~monai_flowssn.dicom.read_series`).
 
     Yields:
@@ -52,7 +52,7 @@ def make_objects(case: str | Path, series: list[pydicom.Dataset]) -> Iterator[tu
 
     mean: Any = nib.load(path("mean"))  # (x, y, z[, foreground classes])
     classes = mean.shape[3] if mean.ndim > 3 else 1
-    segmentation = _segmentations("segmentation", frames(path("majority"), series)[..., None], classes, series)
+    segmentation = _segmentations("segmentation", frames(path("segmentation"), series)[..., None], classes, series)
     draws = _segmentations("draw", frames(path("draws"), series), classes, series)
     yield "segmentation", next(segmentation)
     for number, draw in enumerate(draws, start=1):

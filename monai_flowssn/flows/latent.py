@@ -7,9 +7,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Transform
+from torch.distributions import AffineTransform, Transform
 
-from monai_flowssn.flows.transforms import Affine, Coupling, Linear, Planar, Radial
+from monai_flowssn.flows.transforms import Coupling, Linear, Planar, Radial
 
 __all__ = ["GlowFlow", "LatentFlow", "NICEFlow", "PlanarFlow", "RadialFlow"]
 
@@ -111,7 +111,7 @@ class GlowFlow(LatentFlow):
         matrix = matrix.unflatten(1, (n, n))
         diagonal = _bounded(matrix.diagonal(dim1=1, dim2=2))
         return [
-            Affine(_bounded(log_scale), shift),
+            AffineTransform(shift, _bounded(log_scale).exp(), event_dim=1, cache_size=1),
             Linear(matrix.tril(-1), diagonal, matrix.triu(1)),
             Coupling(condition, n // 2, first_kept=index % 2 == 0),
         ]
@@ -131,7 +131,7 @@ class NICEFlow(nn.Module):
 
     Example:
         >>> [type(transform).__name__ for transform in NICEFlow(8, steps=2)()]
-        ['Coupling', 'Coupling', 'Affine']
+        ['Coupling', 'Coupling', 'AffineTransform']
     """
 
     def __init__(self, latent_dim: int, *, steps: int = 4, hidden: int = 30) -> None:
@@ -151,7 +151,7 @@ class NICEFlow(nn.Module):
         couplings = [
             Coupling(partial(_additive, shift), self.cut, first_kept=i % 2 == 0) for i, shift in enumerate(self.shifts)
         ]
-        return [*couplings, Affine(self.log_scale, torch.zeros_like(self.log_scale))]
+        return [*couplings, AffineTransform(0.0, self.log_scale.exp(), event_dim=1, cache_size=1)]
 
 
 def _additive(shift: nn.Module, kept: Tensor) -> tuple[Tensor, Tensor]:

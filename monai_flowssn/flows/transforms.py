@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Transform, constraints
 from torch.nn import functional as F
 
-__all__ = ["Affine", "Coupling", "Linear", "Planar", "Radial"]
+__all__ = ["Coupling", "Linear", "Planar", "Radial"]
 
 TINY = 1e-5  # keeps strict inequalities strict in float32
 
@@ -105,23 +105,6 @@ class Radial(_Bijection):
         tangential = (r + self.gamma).log() - (self.alpha + r).log()
         radial = (r.square() + 2 * self.alpha * r + self.alpha * self.gamma).log() - 2 * (self.alpha + r).log()
         return ((z.shape[1] - 1) * tangential + radial).squeeze(1)
-
-
-class Affine(_Bijection):
-    """Scale and shift of each element: exp(log_scale) z + shift, both (B, L)."""
-
-    def __init__(self, log_scale: Tensor, shift: Tensor) -> None:
-        super().__init__()
-        self.log_scale, self.shift = log_scale, shift
-
-    def _call(self, z: Tensor) -> Tensor:
-        return self.log_scale.exp() * z + self.shift
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return (y - self.shift) * (-self.log_scale).exp()
-
-    def log_abs_det_jacobian(self, z: Tensor, y: Tensor) -> Tensor:
-        return self.log_scale.sum(dim=1)
 
 
 class Linear(_Bijection):

@@ -1,4 +1,4 @@
-"""The checkpoint with the best key metric, and the end of a training that gets no better."""
+"""The checkpoint with the best key metric."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ignite.handlers import DiskSaver
 from torch import nn
 
 from monai_flowssn.files import written_whole
-from monai_flowssn.handlers.fixed_options import OPTIONS_FILE
 from monai_flowssn.handlers.run_facts import to_yaml
+from monai_flowssn.handlers.trained_options import OPTIONS_FILE
 
 
 class BestCheckpoint:
@@ -73,33 +73,3 @@ class BestCheckpoint:
     def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
         """Continue from :meth:`state_dict`."""
         self.best, self.since = state_dict["best"], int(state_dict["since"])
-
-
-class EarlyStop:
-    """End a training after ``patience`` validations without a better key metric.
-
-    List it behind the validation and ``LastCheckpoint``. It has no state of its own, and a resumed training that had come to this
-    end stays there.
-
-    Args:
-        best: the handler that knows the best metric.
-        patience: number of validations, at least 1; ``None`` for no end.
-
-    Raises:
-        ValueError: if ``patience`` is below 1.
-    """
-
-    def __init__(self, best: BestCheckpoint, patience: int | None) -> None:
-        if patience is not None and patience < 1:
-            raise ValueError(
-                f"patience is {patience}; at least one validation is needed: pass >= 1, or None for no end."
-            )
-        self.best, self.patience = best, patience
-
-    def attach(self, engine: Engine) -> None:
-        """Follow the trainer ``engine``."""
-        engine.add_event_handler(Events.STARTED | Events.EPOCH_COMPLETED, self._check)
-
-    def _check(self, engine: Engine) -> None:
-        if self.patience is not None and self.best.since >= self.patience:
-            engine.terminate()

@@ -15,7 +15,8 @@ class WarmUpEMAHandler(EMAHandler):
     .. math:: \theta_{\text{EMA}} \leftarrow d_n \theta_{\text{EMA}} + (1 - d_n) \theta
 
     The warm-up is that of TensorFlow's ``ExponentialMovingAverage(num_updates)``; ignite's own is linear and starts
-    anew when training is resumed. Validate and save ``ema.ema_model``; save and load the handler itself to continue.
+    anew when training is resumed. A training that begins averages from the weights it begins with, also where a handler before
+    this one loads them. Validate and save ``ema.ema_model``; save and load the handler itself to continue.
 
     Args:
         model: the network that is trained.
@@ -42,8 +43,13 @@ class WarmUpEMAHandler(EMAHandler):
         event: Any = Events.ITERATION_COMPLETED,
     ) -> None:
         """Update after every ``event`` of ``engine``; ``engine.state`` shows ``1 - decay`` under ``name``."""
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(event, self._warm_up, name)  # ahead of the update that super() attaches
         super().attach(engine, name, warn_if_exists, event)
+
+    def _start(self) -> None:
+        if self.updates == 0:
+            self.ema_model.load_state_dict(self.model.state_dict())
 
     def _warm_up(self, engine: Engine, name: str) -> None:
         setattr(engine.state, name, max(self.momentum, 9 / (10 + self.updates)))

@@ -20,7 +20,7 @@ class Finishing:
 
     When that share begins, the optimiser forgets its moments, which are those of another loss, and the best model so far, which
     was not finished. List it behind the budget and before the schedule, and save it in the checkpoint that a training continues
-    from. :class:`~monai_flowssn.inferers.LossInferer` asks it which loss to compute.
+    from. The trainer calls the network with what is :attr:`asked`.
 
     Args:
         budget: of the training.
@@ -52,6 +52,11 @@ class Finishing:
         """Whether the stage has begun."""
         return self.started is not None
 
+    @property
+    def asked(self) -> dict[str, int]:
+        """What :class:`~monai_flowssn.segmenters.StochasticSegmenter` is called with besides: how many draws to score."""
+        return {"score_draws": self.draws} if self.active else {}
+
     def attach(self, engine: Engine) -> None:
         """Follow the trainer ``engine``."""
         if self.share:
@@ -82,7 +87,7 @@ class Finishing:
 
 
 def stage_schedule(
-    optimizer: Optimizer, finishing: Finishing, *, warmup_steps: int = 0, to_zero: bool = True, finish_rate: float = 0.3
+    optimizer: Optimizer, finishing: Finishing, warmup_steps: int = 0, to_zero: bool = True, *, finish_rate: float = 0.3
 ) -> LambdaLR:
     """Return a schedule of the learning rate, the same in both stages of a training: a linear warm-up, then a cosine to zero.
 

@@ -16,7 +16,7 @@ from ignite.handlers import Checkpoint, DiskSaver
 
 from monai_flowssn.files import written_whole
 
-_OPTIONAL = ("scaler", "fixed")  # not in every checkpoint
+_OPTIONAL = ("scaler", "kept")  # not in every checkpoint
 _ERRORS = (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError)
 
 

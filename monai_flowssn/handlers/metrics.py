@@ -44,8 +44,8 @@ class CompareOnce:
         num_classes: K.
         draws: key of the label maps (N, *S).
         raters: key of the raters (R, *S), from whose affine the spacing comes.
-        pred: key of the soft draws (N, K, *S), which may be missing.
-        weights: key of the probabilities of the draws (N,), which may be missing.
+        pred: key of the soft draws (N, K, *S), which may be missing; ``meta["weights"]`` are the probabilities of the draws (N,)
+            where they are not equally likely.
     """
 
     def __init__(
@@ -55,10 +55,9 @@ class CompareOnce:
         draws: str = "draws",
         raters: str = "label",
         pred: str = "pred",
-        weights: str = "weights",
     ) -> None:
         self.num_classes = num_classes
-        self.draws, self.raters, self.pred, self.weights = draws, raters, pred, weights
+        self.draws, self.raters, self.pred = draws, raters, pred
         self._output: Any = None
         self._comparisons: list[Comparison] = []
 
@@ -69,9 +68,8 @@ class CompareOnce:
         return self._comparisons, None
 
     def _compare(self, item: Mapping[str, Any]) -> Comparison:
-        draws, raters, pred, weights = (
-            _batch_of_one(item.get(key)) for key in (self.draws, self.raters, self.pred, self.weights)
-        )
+        draws, raters, pred = (_batch_of_one(item.get(key)) for key in (self.draws, self.raters, self.pred))
+        weights = _batch_of_one(getattr(item.get(self.pred), "meta", {}).get("weights"))
         if draws is None or raters is None:
             raise ValueError(
                 f"the evaluator's output has {sorted(item)}, but metrics need {self.draws!r} and {self.raters!r}: decollate the "

@@ -24,8 +24,8 @@ def standard_metrics(
 ) -> dict[str, CaseMetricHandler]:
     """Return the standard metrics at several numbers of draws, by names that state convention and N.
 
-    Label maps are read from ``draws`` (N, *S), soft draws from ``pred`` (N, K, *S), raters from ``label`` (R, *S), and
-    ``weights`` (N,) where there are such. Two empty masks have IoU and Dice 1, unless a name says drop or zero. Each N uses the
+    Label maps are read from ``draws`` (N, *S), soft draws and the weights they may have from ``pred`` (N, K, *S), raters from
+    ``label`` (R, *S). Two empty masks have IoU and Dice 1, unless a name says drop or zero. Each N uses the
     first N draws of a case; all metrics share what they compute of it.
 
     Args:

@@ -6,37 +6,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine
-from monai.handlers import CheckpointLoader
+from ignite.engine import Engine, Events
+from torch import nn
 
-from monai_flowssn.handlers.fixed_options import check_trained_options
+from monai_flowssn.handlers.trained_options import check_trained_options
+from monai_flowssn.weights import load_weights
 
 
-class WeightsLoader(CheckpointLoader):
-    """MONAI's ``CheckpointLoader``, that says what to do where the file is missing, or of another network or other options.
+class WeightsLoader:
+    """Load weights when an engine starts (:func:`~monai_flowssn.weights.load_weights`), if the model is used as it was trained.
 
     Args:
-        arguments: those of MONAI's.
+        load_path: the file.
+        network: to load them into.
         options: of the use of the model, by id; compared with those of its training, where they lie beside the file.
         force: whether to use it even if they differ.
     """
 
     def __init__(
-        self, *arguments: Any, options: Mapping[str, Any] | None = None, force: bool = False, **named: Any
+        self,
+        load_path: str | Path,
+        network: nn.Module,
+        *,
+        options: Mapping[str, Any] | None = None,
+        force: bool = False,
     ) -> None:
-        super().__init__(*arguments, **named)
+        self.load_path, self.network = load_path, network
         self.options = {} if options is None or force else options
 
+    def attach(self, engine: Engine) -> None:
+        """Load them for MONAI's ``engine``."""
+        engine.add_event_handler(Events.STARTED, self)
+
     def __call__(self, engine: Engine) -> None:
-        """Load the weights when the engine starts."""
-        if not Path(self.load_path).is_file():
-            raise ValueError(f"{self.load_path} does not exist; train first, or give the weights with --model_path.")
+        """Compare the options, and load the weights."""
         check_trained_options(self.load_path, self.options)
-        try:
-            super().__call__(engine)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"{self.load_path} does not fit this network; give the bundle, scale and options it was trained with "
-                f"({reason[:300]} ...)."
-            ) from error
+        load_weights(self.network, self.load_path)

@@ -66,12 +66,6 @@ class RaterTrainTask(BundleTrainTask):
             shutil.copyfile(current, current.with_name(f"model_{time.strftime('%Y%m%d-%H%M%S')}.pt"))
         if pretrained:
             super()._load_checkpoint(model_pytorch, pretrained, train_handlers)
-            average = {
-                "_target_": "CheckpointLoader",
-                "load_path": model_pytorch,
-                "load_dict": {"model": "$@train::ema.ema_model"},
-            }
-            train_handlers.insert(0, average)  # it starts there too, and not from its random weights
             for handler in train_handlers:
                 if handler.get("_target_") == "CheckpointLoader":
                     handler["map_location"] = "cpu"  # weights from a GPU, on a server without

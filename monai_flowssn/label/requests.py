@@ -63,9 +63,9 @@ def check_option(name: str, value: Any, default: Any) -> None:
     >>> check_option("draws", True, 16)
     Traceback (most recent call last):
     ValueError: draws is True; give a whole number from 1.
-    >>> check_option("output", "mean", ["majority", "draw"])
+    >>> check_option("output", "mean", ["segmentation", "draw"])
     Traceback (most recent call last):
-    ValueError: output is 'mean'; choose one of 'majority', 'draw'.
+    ValueError: output is 'mean'; choose one of 'segmentation', 'draw'.
     """
     if isinstance(default, (list, tuple)):
         if value != default and value not in default:  # clients send the whole sequence for "as it is"

@@ -62,7 +62,7 @@ class SampleUncertainty(ScoringMethod):
 
     def _score(self, task: BasicInferTask, path: str, request: Mapping[str, Any]) -> float:
         options = {name: request[name] for name in ("device", "draws") if name in request}
-        _, data = task({"image": path, "skip_writer": True, "output": "majority", "logging": "ERROR", **options})
+        _, data = task({"image": path, "skip_writer": True, "output": "segmentation", "logging": "ERROR", **options})
         return data["result"]["uncertainty"]["mutual_information"] or 0.0
 
 

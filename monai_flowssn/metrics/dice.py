@@ -1,4 +1,20 @@
-"""Dice, under each of the names by which the field calls it."""
+"""Dice, under each of the names by which the field calls it.
+
+Of the draws fused to one map:
+
+- ``"majority"``: against the strict majority of the raters (a tie is background). Flow-SSN.
+- ``"plurality"``: against the class that most raters chose, the lowest id on a tie. Flow-SSN with K > 2.
+- ``"per_rater"``: against each rater, averaged. The SSN and PHiSeg rows of published tables.
+- ``"single"``: against one rater; NaN where that rater is missing. PHiSeg's code, cFlow Net.
+
+Of the pairs of a draw and a rater:
+
+- ``"expected"``: the mean. Joint Probabilistic U-Net.
+- ``"max"``: the mean over raters of the best draw. Flow matching, CIMD (D_max), D-Persona.
+- ``"max_draw"``: the mean over draws of the best rater. D-Persona.
+- ``"max_pair"``: the best pair. P2SAM.
+- ``"match"``: the mean of the best one-to-one assignment. D-Persona.
+"""
 
 from __future__ import annotations
 
@@ -40,29 +56,14 @@ def compute_dice(
 ) -> Tensor:
     """Dice between draws and raters of each case, ``2 |A ∩ B| / (|A| + |B|)`` averaged over the classes.
 
-    Of the draws fused to one map:
-
-    - ``"majority"``: against the strict majority of the raters (a tie is background). Flow-SSN.
-    - ``"plurality"``: against the class that most raters chose, the lowest id on a tie. Flow-SSN with K > 2.
-    - ``"per_rater"``: against each rater, averaged. The SSN and PHiSeg rows of published tables.
-    - ``"single"``: against one rater; NaN where that rater is missing. PHiSeg's code, cFlow Net.
-
-    Of the pairs of a draw and a rater:
-
-    - ``"expected"``: the mean. Joint Probabilistic U-Net.
-    - ``"max"``: the mean over raters of the best draw. Flow matching, CIMD (D_max), D-Persona.
-    - ``"max_draw"``: the mean over draws of the best rater. D-Persona.
-    - ``"max_pair"``: the best pair. P2SAM.
-    - ``"match"``: the mean of the best one-to-one assignment. D-Persona.
-
-    The fused map is the argmax of the mean probability where ``mean`` is given, as in the papers, and otherwise the most
-    frequent label of each pixel over the draws, a vote; on a tie, the lowest class id.
+    The kinds are those of the head of this file. The fused map is the argmax of the mean probability where ``mean`` is given, as
+    in the papers, and otherwise the most frequent label of each pixel over the draws, a vote; on a tie, the lowest class id.
 
     Args:
         draws: label maps (B, N, *S).
         raters: label maps (B, R, *S); -1 everywhere = missing.
         num_classes: K.
-        kind: one of those above.
+        kind: one of those.
         rater: the index of the rater for ``"single"``.
         empty: Dice of two empty masks: ``"one"``, ``"zero"`` or ``"drop"`` (left out); by default the convention of the kind:
             ``"drop"`` for ``"per_rater"``, else ``"one"``.
@@ -97,6 +98,10 @@ def compute_dice(
             draws, raters, num_classes=num_classes, include_background=include_background, weights=weights
         )
         return dice_from_iou(table, raters, **options)
+    return fused_dice(_fuse(draws, mean, num_classes, weights), raters, rater=rater, **options)
+
+
+def _fuse(draws: Tensor, mean: Tensor | None, num_classes: int, weights: Tensor | None) -> Tensor:
     draws = check_labels(draws, "draws", num_classes, may_miss=False)
     expected = (len(draws), num_classes, *draws.shape[2:])
     if mean is None:
@@ -105,7 +110,7 @@ def compute_dice(
         raise ValueError(f"mean has shape {tuple(mean.shape)}, but must be (B, K, *S) = {expected}: average over N.")
     else:
         check_probabilities(mean, "mean", dim=1)
-    return fused_dice(mean.argmax(1), raters, rater=rater, **options)
+    return mean.argmax(1)
 
 
 def fused_dice(

@@ -8,7 +8,7 @@ from monai_flowssn.networks.plain_unet import GaussianEncoder, PlainUNet
 from monai_flowssn.networks.prompt_decoder import PromptDecoder
 from monai_flowssn.networks.sam import SAMDecoder, SAMEncoder
 from monai_flowssn.networks.strip_transformer import StripTransformer
-from monai_flowssn.networks.unet import StreamlinedUNet, time_embedding
+from monai_flowssn.networks.unet import StreamlinedUNet
 
 __all__ = [
     "ConstantMaps",
@@ -26,5 +26,4 @@ __all__ = [
     "StreamlinedUNet",
     "StripTransformer",
     "VectorLadder",
-    "time_embedding",
 ]

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from monai.networks.layers.factories import Conv, Pool
+from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_flowssn.networks.shapes import check_divisible
 
-__all__ = ["StreamlinedUNet", "time_embedding"]
-
-
-def time_embedding(t: Tensor, width: int) -> Tensor:
-    """Sinusoidal features of the flow time.
-
-    Args:
-        t: (B,) in [0, 1]; scaled by 1000, the range for which the frequencies were chosen (Ho et al. 2020, arXiv 2006.11239).
-        width: number of features, even.
-
-    Returns:
-        (B, width): cosines, then sines.
-    """
-    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(width // 2, device=t.device) / (width // 2))
-    angles = 1000.0 * t.float()[:, None] * frequencies  # (B, width / 2)
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
+__all__ = ["StreamlinedUNet"]
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -201,7 +186,8 @@ class StreamlinedUNet(nn.Module):
             (B, out_channels, *S).
         """
         self._check(x, t)
-        time = self.time(time_embedding(t, self.time_features)) if t is not None else None
+        # times in [0, 1] become those for which the frequencies were chosen (Ho et al. 2020, arXiv 2006.11239)
+        time = None if t is None else self.time(get_timestep_embedding(1000.0 * t.float(), self.time_features))
         x = self.stem(x if self.patch == 1 else pixelunshuffle(x, self.spatial_dims, self.patch))
         skips = [x]
         for block in self.encoder:

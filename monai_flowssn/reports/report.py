@@ -39,8 +39,8 @@ def report(runs: Sequence[Run], *, published: str | None = None, form: str = "ma
         grids.append(_ranks([runs[0], *alike]))
     if curves := [row for run in runs for row in _existence_rows(run)]:
         grids.append(_existence(curves))
-    if checks := [row for run in runs for row in _estimator_rows(run)]:
-        grids.append(_estimator(checks))
+    if (gain := gain_of_draws(runs)).rows:
+        grids.append(gain)
     if published is not None:
         check_option("published", published, list(PUBLISHED))
         grids.append(_published(runs, published))
@@ -148,7 +148,9 @@ def _estimator_rows(run: Run) -> list[list[str]]:
     return rows
 
 
-def _estimator(rows: list[list[str]]) -> Grid:
+def gain_of_draws(runs: Sequence[Run]) -> Grid:
+    """Return how much GED_v falls with more draws, and how much of it is the estimator's."""
+    rows = [row for run in runs for row in _estimator_rows(run)]
     note = (
         "GED_v counts the distance of a draw to itself, so its mean is GED_u + D / N with D the distance of two draws, "
         "whatever the model: what is beyond D (1/N - 1/N') is chance."

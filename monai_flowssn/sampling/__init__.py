@@ -2,7 +2,7 @@
 
 from monai_flowssn.sampling.compiling import compile_steps
 from monai_flowssn.sampling.grid import time_grid
-from monai_flowssn.sampling.solvers import SOLVERS, dopri5, euler, heun, midpoint
+from monai_flowssn.sampling.solvers import SOLVERS, dopri5, euler, heun, midpoint, solver_grid
 from monai_flowssn.sampling.velocities import VELOCITIES, markov, path
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "markov",
     "midpoint",
     "path",
+    "solver_grid",
     "time_grid",
 ]

@@ -1,14 +1,20 @@
-"""Solvers of dy/dt = f(t, y) over a time grid."""
+"""Solvers of dy/dt = f(t, y) over a time grid.
+
+Those of a fixed grid are our own: torchdiffeq's refuse the grid of one time that a draw of one step has.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-__all__ = ["SOLVERS", "Solver", "dopri5", "euler", "heun", "midpoint"]
+from monai_flowssn.sampling.grid import time_grid
+
+__all__ = ["SOLVERS", "Solver", "dopri5", "euler", "heun", "midpoint", "solver_grid"]
 
 Field = Callable[[Tensor, Tensor], Tensor]
 Solver = Callable[[Field, Tensor, Tensor], Tensor]
@@ -54,7 +60,25 @@ def heun(field: Field, y: Tensor, grid: Tensor) -> Tensor:
 
 def dopri5(field: Field, y: Tensor, grid: Tensor) -> Tensor:
     """Dormand-Prince 5(4) of torchdiffeq, adaptive with tolerance 1e-6, from the first to the last time of ``grid`` (T + 1,)."""
+    if len(grid) == 1:
+        return y
     return odeint(field, y, grid[[0, -1]], method="dopri5", rtol=1e-6, atol=1e-6)[-1]
 
 
 SOLVERS: dict[str, Solver] = {"euler": euler, "midpoint": midpoint, "heun": heun, "dopri5": dopri5}
+
+
+def solver_grid(solver: str, steps: int, power: float = 1.0) -> Tensor:
+    """Return the times that a solver is given.
+
+    Args:
+        solver: key of :data:`SOLVERS`.
+        steps: T.
+        power: of :func:`~monai_flowssn.sampling.time_grid`.
+
+    Returns:
+        (T + 1,) times; for the adaptive ``"dopri5"``, which finds its own in between, 0, 0.999 and 1 (:func:`markov` ends by one
+        step over the last interval).
+    """
+    grid = time_grid(steps, power)
+    return torch.tensor([0.0, 0.999, 1.0], device="cpu") if solver == "dopri5" else grid

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from monai_flowssn.sampling.solvers import Field, Solver, dopri5
+from monai_flowssn.sampling.solvers import Field, Solver
 
 __all__ = ["VELOCITIES", "markov", "path"]
 
@@ -27,8 +26,6 @@ def markov(probabilities: Field, u: Tensor, grid: Tensor, solver: Solver) -> Ten
     Returns:
         (B, K, *S) probabilities.
     """
-    if solver is dopri5:  # an adaptive solver chooses its own times, so only the last interval is ours to set
-        grid = torch.tensor([0.0, 0.999, 1.0], device=grid.device)
     y = solver(lambda t, y: (probabilities(t, y) - y) / (1 - t), u, grid[:-1])
     return probabilities(grid[-2], y)
 

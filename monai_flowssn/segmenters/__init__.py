@@ -5,6 +5,7 @@ from monai_flowssn.segmenters.base import StochasticSegmenter
 from monai_flowssn.segmenters.ccdm import CategoricalDiffusion
 from monai_flowssn.segmenters.cimd import AmbiguousDiffusion
 from monai_flowssn.segmenters.continuous import ContinuousFlowSSN
+from monai_flowssn.segmenters.contract import check_segmenter
 from monai_flowssn.segmenters.flow_matching import FlowMatching
 from monai_flowssn.segmenters.informed import InformedFlowSSN
 from monai_flowssn.segmenters.informed_autoregressive import InformedAutoregressiveFlowSSN
@@ -36,4 +37,5 @@ __all__ = [
     "ProbabilisticUNet",
     "StochasticSegmenter",
     "TransportedP2SAM",
+    "check_segmenter",
 ]

@@ -75,9 +75,9 @@ class AutoregressiveFlowSSN(MonteCarloSegmenter):
     def logits(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:
         return self._push(code, noise)[0]
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         if not self.entropy_weight:
-            return super().loss(image, masks)
+            return super().objective(image, masks)
         logits, log_density = self.scored_logits(image)
         nll = -mean_log_likelihood(logits, pick_rater(masks).squeeze(1))
         entropy = -log_density.mean() / image[0, 0].numel()
@@ -133,7 +133,7 @@ class DualFlowSSN(AutoregressiveFlowSSN):
         self.density_base = density_base
         self.density_flow = AutoregressiveFlow(density_flow, channels=num_classes, kind=kind)
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         logits, log_q = self.scored_logits(image)
         pixels = image[0, 0].numel()
         likelihood = log_likelihood(logits, pick_rater(masks).squeeze(1)).mean() / pixels

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from functools import wraps
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from monai_flowssn.annotations import check_classes, check_masks
 from monai_flowssn.kernel_score import kernel_score
 
-__all__ = [
-    "StochasticSegmenter",
-    "as_column",
-    "one_hot",
-    "repeat_rows",
-]
+__all__ = ["StochasticSegmenter", "repeat_rows"]
 
 
 class StochasticSegmenter(nn.Module, ABC):
     """A model of p(mask | image).
 
-    A method states how it learns (``loss``), what its randomness is (``draw_noise``), what it computes once per image
+    A method states how it learns (``objective``), what its randomness is (``draw_noise``), what it computes once per image
     (``encode``) and what it computes per draw (``decode``). Everything else is shared: ``sample`` runs the expensive image pass
     once and decodes in chunks, so that its memory does not grow with the number of draws beyond the output.
 
@@ -41,20 +33,20 @@ class StochasticSegmenter(nn.Module, ABC):
     #: Whether draws have gradients, which :meth:`score` needs.
     differentiable: bool = True
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let every method's ``loss`` begin with the check of its inputs."""
-        super().__init_subclass__(**kwargs)
-        if "loss" in cls.__dict__:
-            cls.loss = _checked(cls.loss)  # type: ignore[method-assign]
-
     def __init__(self, *, num_classes: int) -> None:
         super().__init__()
         check_classes(num_classes)
         self.num_classes = num_classes
 
     @abstractmethod
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        """Compute what :meth:`loss` returns, of images (B, C, *S) and masks (B, R, *S) that are checked.
+
+        The masks are integers, and some rater annotated every case.
+        """
+
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        """Compute the objective.
+        """Check the masks, and compute the objective.
 
         Args:
             image: (B, C, *S).
@@ -66,6 +58,7 @@ class StochasticSegmenter(nn.Module, ABC):
         Raises:
             ValueError: if masks are soft, hold ids that are no class, or do not fit the image (`annotations.check_masks`).
         """
+        return self.objective(image, check_masks(masks, image, self.num_classes))
 
     @abstractmethod
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
@@ -100,15 +93,19 @@ class StochasticSegmenter(nn.Module, ABC):
             raise ValueError(
                 f"noise of shapes {shapes}; each must begin with (B, N) = ({len(image)}, {n}): use draw_noise."
             )
-        code = self.encode(image)
-        pixels = self.pixels_at_once * (16 if image.is_cuda else 1)  # what fills a GPU overflows a cache
-        chunk = max(1, pixels // (len(image) * image[0, 0].numel()))
-        chunk = math.ceil(n / math.ceil(n / chunk))  # as equal as can be: no small rest, and one shape to compile
-        for start in range(0, n, chunk):
-            m = min(chunk, n - start)
+        code, start = self.encode(image), 0
+        for m in self.chunks(image, n):
             part = self.draw_noise(image, m) if noise is None else tuple(z[:, start : start + m] for z in noise)
             rows = tuple(repeat_rows(c, m) for c in code)
             yield self.decode(rows, tuple(z.flatten(0, 1) for z in part)).unflatten(0, (len(image), -1))
+            start += m
+
+    def chunks(self, image: Tensor, n: int) -> list[int]:
+        """Return how many of ``n`` draws of image (B, C, *S) are computed at once, in their order."""
+        pixels = self.pixels_at_once * (16 if image.is_cuda else 1)  # what fills a GPU overflows a cache
+        most = max(1, pixels // (len(image) * image[0, 0].numel()))
+        chunk = math.ceil(n / math.ceil(n / most))  # as equal as can be: no small rest, and one shape to compile
+        return [min(chunk, n - start) for start in range(0, n, chunk)]
 
     @torch.no_grad()
     def sample(self, image: Tensor, n: int, noise: tuple[Tensor, ...] | None = None) -> Tensor:
@@ -152,24 +149,6 @@ class StochasticSegmenter(nn.Module, ABC):
         return self.loss(image, masks) if score_draws is None else self.score(image, masks, score_draws)
 
 
-def _checked(loss: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
-    @wraps(loss)
-    def checking(self: StochasticSegmenter, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        return loss(self, image, check_masks(masks, image, self.num_classes))
-
-    return checking
-
-
 def repeat_rows(code: Tensor, n: int) -> Tensor:
     """Repeat every row n times: (B, ...) -> (B * n, ...), the copies of a row in succession."""
     return code if n == 1 else code[:, None].expand(-1, n, *code.shape[1:]).flatten(0, 1)
-
-
-def one_hot(mask: Tensor, num_classes: int) -> Tensor:
-    """Return (B, K, *S) float zeros and ones for class ids (B, *S)."""
-    return F.one_hot(mask.long(), num_classes).movedim(-1, 1).float()
-
-
-def as_column(values: Tensor, like: Tensor) -> Tensor:
-    """Shape values (B,) so that they multiply a tensor (B, ...)."""
-    return values.view(-1, *(1,) * (like.ndim - 1))

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
+from monai.networks.utils import one_hot
+from monai.utils import unsqueeze_right
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_flowssn.annotations import pick_rater
 from monai_flowssn.sampling.counter import categorical, draw_keys, uniform
-from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot
+from monai_flowssn.segmenters.base import StochasticSegmenter
 
 __all__ = ["CategoricalDiffusion", "cosine_schedule", "late_cosine_schedule", "log_reverse", "training_times"]
 
@@ -141,11 +143,11 @@ class CategoricalDiffusion(StochasticSegmenter):
         self.net, self.timesteps, self.steps = net, timesteps, steps
         self.register_buffer("alpha_bar", schedule(timesteps), persistent=False)
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         mask = pick_rater(masks).squeeze(1)  # (B, *S)
         x_0 = self._one_hot(mask)
         t = training_times(image, self.timesteps)
-        alpha_s, alpha_t = (as_column(self.alpha_bar[time], x_0) for time in (t - 1, t))
+        alpha_s, alpha_t = (unsqueeze_right(self.alpha_bar[time], x_0.ndim) for time in (t - 1, t))
         noised = alpha_t * x_0 + (1 - alpha_t) / self.num_classes
         x_t = self._one_hot(categorical(noised, torch.rand(mask.shape, device=mask.device)))
         target = log_reverse(x_t, x_0.log(), alpha_s, alpha_t).exp()
@@ -178,4 +180,4 @@ class CategoricalDiffusion(StochasticSegmenter):
         return logits.log_softmax(dim=1)
 
     def _one_hot(self, index: Tensor) -> Tensor:
-        return one_hot(index, self.num_classes)
+        return one_hot(index[:, None], self.num_classes)

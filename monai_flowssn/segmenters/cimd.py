@@ -6,13 +6,14 @@ import math
 from itertools import pairwise
 
 import torch
+from monai.utils import unsqueeze_right
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 from torch.nn import functional as F
 
 from monai_flowssn.annotations import pick_rater
 from monai_flowssn.sampling.counter import draw_keys, normal
-from monai_flowssn.segmenters.base import StochasticSegmenter, as_column
+from monai_flowssn.segmenters.base import StochasticSegmenter
 from monai_flowssn.segmenters.ccdm import training_times
 from monai_flowssn.segmenters.flow_matching import class_probabilities, mask_channels
 from monai_flowssn.segmenters.prob_unet import diagonal_gaussian
@@ -131,10 +132,10 @@ class AmbiguousDiffusion(StochasticSegmenter):
             posterior.requires_grad_(False)
         self.register_buffer("log_alpha", linear_schedule(timesteps), persistent=False)
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         x_0 = mask_channels(pick_rater(masks).squeeze(1), self.num_classes)  # (B, M, *S)
         t, noise = training_times(image, self.timesteps), torch.randn_like(x_0)
-        log_s, log_t = (as_column(self.log_alpha[time], x_0) for time in (t - 1, t))
+        log_s, log_t = (unsqueeze_right(self.log_alpha[time], x_0.ndim) for time in (t - 1, t))
         x_t = (log_t / 2).exp() * x_0 + (-torch.expm1(log_t)).sqrt() * noise
         predicted, place = self._predict(x_t, image, t)
         simple = F.mse_loss(predicted, noise)
@@ -144,7 +145,7 @@ class AmbiguousDiffusion(StochasticSegmenter):
         log_variance = torch.lerp(low, high, place)
         square = (low.exp() + (mean - guess).square()) * (-log_variance).exp()
         bits = (log_variance - low + square - 1) / (2 * math.log(2))
-        vlb = (bits * as_column(t > 1, bits)).mean()  # the step to x_0 has no noise and no variance to learn
+        vlb = (bits * unsqueeze_right(t > 1, bits.ndim)).mean()  # the step to x_0 has no noise and no variance to learn
 
         q = diagonal_gaussian(self.posterior(torch.cat([x_0, image], dim=1)).float())
         p = diagonal_gaussian(self.prior(torch.cat([predicted, image], dim=1)).float())

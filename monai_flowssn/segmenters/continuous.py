@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from monai.networks.utils import one_hot
+from monai.utils import unsqueeze_right
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_flowssn.annotations import pick_rater
 from monai_flowssn.options import check_option
-from monai_flowssn.sampling import SOLVERS, VELOCITIES, time_grid
-from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot, repeat_rows
+from monai_flowssn.sampling import SOLVERS, VELOCITIES, solver_grid
+from monai_flowssn.segmenters.base import StochasticSegmenter, repeat_rows
 from monai_flowssn.segmenters.gaussian_base import gaussian_base
 
 __all__ = ["ContinuousFlowSSN"]
@@ -30,7 +32,7 @@ class ContinuousFlowSSN(StochasticSegmenter):
       masks exactly; those of one image to its own masks as far as :math:`y_t` tells the flow which image it is
       (:class:`InformedFlowSSN` tells it);
     * ``"path"``: :math:`\mathrm{softmax}(\eta) - u` with u the start of the trajectory, as the authors' code does. It takes u for
-      :math:`E[u | y_t]`, so it is biased towards the majority, more so the rarer a mode is.
+      :math:`E[u | y_t]`, so it is biased towards the frequent modes, more so the rarer a mode is.
 
     Args:
         base: ``base(image) -> (B, K or 2K, *S)``, any module; 2K outputs are the mean and the log standard deviation of the base.
@@ -69,22 +71,22 @@ class ContinuousFlowSSN(StochasticSegmenter):
         check_option("solver", solver, SOLVERS)
         if base_std <= 0 or train_draws < 1:
             raise ValueError(f"base_std is {base_std}, train_draws {train_draws}; they must be above 0 and at least 1.")
-        time_grid(steps, grid_power)  # refuses bad values here rather than at the first validation
+        solver_grid(solver, steps, grid_power)  # refuses bad values here rather than at the first validation
         self.base, self.flow = base, flow
         self.base_std, self.velocity, self.solver = base_std, velocity, solver
         self.steps, self.grid_power = steps, grid_power
         self.train_draws = train_draws
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         m = self.train_draws
         mask = pick_rater(masks, m).flatten(0, 1).long()  # (B * m, *S)
-        y = one_hot(mask, self.num_classes)  # (B * m, K, *S)
+        y = one_hot(mask[:, None], self.num_classes)  # (B * m, K, *S)
         code = tuple(repeat_rows(part, m) for part in self.encode(image))
         u = code[0] + code[1] * torch.randn_like(code[0])
         # one time in each m-th of [0, 1]: every t is uniform, and a case sees early and late ones
         t = (torch.rand(len(image), 1, device=image.device) + torch.arange(m, device=image.device) / m).remainder(1)
         t = t.flatten()  # (B * m,)
-        y_t = torch.lerp(u, y, as_column(t, u))
+        y_t = torch.lerp(u, y, unsqueeze_right(t, u.ndim))
         return {"loss": F.cross_entropy(self.flow_logits(y_t, t, code), mask)}
 
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
@@ -101,7 +103,7 @@ class ContinuousFlowSSN(StochasticSegmenter):
         def probabilities(t: Tensor, y: Tensor) -> Tensor:
             return self.flow_logits(y, t.expand(len(y)), code).softmax(dim=1)
 
-        grid = time_grid(self.steps, self.grid_power).to(u.device)
+        grid = solver_grid(self.solver, self.steps, self.grid_power).to(u.device)
         return VELOCITIES[self.velocity](probabilities, u, grid, SOLVERS[self.solver])
 
     def flow_logits(self, y: Tensor, t: Tensor, code: tuple[Tensor, ...]) -> Tensor:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import torch
+from monai.networks.utils import one_hot
+from monai.utils import unsqueeze_right
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_flowssn.annotations import pick_rater
 from monai_flowssn.options import check_option
-from monai_flowssn.sampling import SOLVERS, time_grid
-from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot
+from monai_flowssn.sampling import SOLVERS, solver_grid
+from monai_flowssn.segmenters.base import StochasticSegmenter
 
 __all__ = ["FlowMatching", "class_probabilities", "mask_channels", "nearest_probabilities"]
 
@@ -54,17 +56,17 @@ class FlowMatching(StochasticSegmenter):
                 f"guidance is {guidance}, condition_dropout {condition_dropout}; they must be at least 0 and in [0, 1), and "
                 "guidance needs a network that was trained without the image too: pass a condition_dropout above 0."
             )
-        time_grid(steps)  # refuses bad values here rather than at the first validation
+        solver_grid(solver, steps)  # refuses bad values here rather than at the first validation
         self.net, self.guidance, self.condition_dropout = net, guidance, condition_dropout
         self.solver, self.steps = solver, steps
         self.channels = 1 if num_classes == 2 else num_classes
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         y = 2 * mask_channels(pick_rater(masks).squeeze(1), self.num_classes) - 1  # (B, M, *S)
         noise, t = torch.randn_like(y), torch.rand(len(y), device=y.device)
         kept = torch.rand(len(y), device=y.device) >= self.condition_dropout
-        image = image * as_column(kept, image)
-        velocity = self._velocity(torch.lerp(noise, y, as_column(t, y)), t, image)
+        image = image * unsqueeze_right(kept, image.ndim)
+        velocity = self._velocity(torch.lerp(noise, y, unsqueeze_right(t, y.ndim)), t, image)
         return {"loss": F.mse_loss(velocity, y - noise)}
 
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
@@ -83,7 +85,7 @@ class FlowMatching(StochasticSegmenter):
             with_image, without = self._velocity(torch.cat([y, y]), t.expand(2 * len(y)), both).chunk(2)
             return torch.lerp(without, with_image, 1 + self.guidance)
 
-        y = SOLVERS[self.solver](guided, start, time_grid(self.steps).to(start.device))
+        y = SOLVERS[self.solver](guided, start, solver_grid(self.solver, self.steps).to(start.device))
         return class_probabilities((y + 1) / 2)
 
     def _velocity(self, y: Tensor, t: Tensor, image: Tensor) -> Tensor:
@@ -97,7 +99,7 @@ class FlowMatching(StochasticSegmenter):
 
 def mask_channels(mask: Tensor, num_classes: int) -> Tensor:
     """Return the mask (B, *S) as M channels of zeros and ones: the foreground alone for two classes, else K, one-hot."""
-    return mask[:, None].float() if num_classes == 2 else one_hot(mask, num_classes)
+    return mask[:, None].float() if num_classes == 2 else one_hot(mask[:, None], num_classes)
 
 
 def class_probabilities(p: Tensor) -> Tensor:
@@ -117,6 +119,6 @@ def nearest_probabilities(p: Tensor) -> Tensor:
     p = p - p.amax(dim=1, keepdim=True)  # changes nothing but the rounding of large numbers
     falling = p.sort(dim=1, descending=True).values
     excess = falling.cumsum(dim=1) - 1
-    count = as_column(torch.arange(1, p.shape[1] + 1, device=p.device), p[0])  # (K, 1, ...)
+    count = unsqueeze_right(torch.arange(1, p.shape[1] + 1, device=p.device), p[0].ndim)  # (K, 1, ...)
     kept = (falling * count > excess).sum(dim=1, keepdim=True).clamp(min=1)  # classes above 0; none for NaN
     return (p - excess.gather(1, kept - 1) / kept).clamp(min=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from monai.networks.utils import one_hot
 from torch import Tensor, nn
 from torch.distributions import TransformedDistribution
 from torch.nn import functional as F
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from monai_flowssn.annotations import pick_rater
 from monai_flowssn.flows import NICEFlow
 from monai_flowssn.networks.dense_nets import JointDecoder, VectorLadder
-from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot
+from monai_flowssn.segmenters.base import StochasticSegmenter
 from monai_flowssn.segmenters.prob_unet import diagonal_gaussian
 
 __all__ = ["JointProbabilisticUNet"]
@@ -82,9 +83,9 @@ class JointProbabilisticUNet(StochasticSegmenter):
 
         self.prior_flows, self.posterior_flows = flows(), flows()
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         mask = pick_rater(masks).squeeze(1).long()  # (B, *S)
-        y = one_hot(mask, self.num_classes).to(image.dtype)  # (B, K, *S)
+        y = one_hot(mask[:, None], self.num_classes).to(image.dtype)  # (B, K, *S)
         noise = tuple(part.squeeze(1) for part in self.draw_noise(image, 1))
         features, seen_by_q = self.prior(image), self.posterior(torch.cat([image, y], dim=1))
         latents, q = self.posterior.descend(

@@ -40,7 +40,7 @@ class MonteCarloSegmenter(StochasticSegmenter):
     def decode(self, code: tuple[Tensor, ...], noise: tuple[Tensor, ...]) -> Tensor:
         return self.logits(code, tuple(part[:, None] for part in noise)).squeeze(1).softmax(dim=1)
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         logits = self.logits(self.encode(image), self.training_noise(image))
         return {"loss": -mean_log_likelihood(logits, pick_rater(masks).squeeze(1))}
 

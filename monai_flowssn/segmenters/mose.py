@@ -88,7 +88,7 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
     all annotations, and 1 later (there when the loss stalls, here after ``capacity_steps``); an expert starts with standard
     deviation 1/8. The plan is exact for every gamma, where that code is greedy. The KL is between experts: that between single
     draws differs by a term without gradient. Ours is the start of the means, a Latin hypercube over [-2, 2]: experts that start
-    alike may all learn the majority.
+    alike may all learn the most frequent annotation.
 
     Args:
         features: ``features(image) -> (B, F, *S)``, any module.
@@ -140,7 +140,7 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
         self.log_deviation = nn.Parameter(torch.full((experts, head.latent_dim), math.log(1 / 8)))
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         weights = rater_weights(masks)  # (B, R)
         y = F.one_hot(masks.clamp(min=0).long(), self.num_classes).movedim(-1, 2)  # (B, R, K, *S)
         projected, log_gate = self._project(image), self._log_gate(image)
@@ -158,28 +158,33 @@ class MixtureOfStochasticExperts(StochasticSegmenter):
         return {"loss": transport + self.beta * kl, "transport": transport, "kl": kl}
 
     @torch.no_grad()
-    def weighted_draws(
-        self, image: Tensor, samples: int | None = None, noise: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def weighted_draws(self, image: Tensor, n: int, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Draw the same number of every expert, with the gate's probabilities as weights, as the paper evaluates.
 
         Args:
             image: (B, C, *S).
-            samples: draws of each expert; as many as in training by default.
-            noise: standard normal numbers (B, E * samples, L); drawn afresh if not given.
+            n: number of draws N, a multiple of E.
+            noise: standard normal numbers (B, N, L); drawn afresh if not given.
 
         Returns:
-            The draws (B, E * samples, K, *S), those of an expert in succession, and their weights (B, E * samples), which
-            ``monai_flowssn.metrics`` take.
+            The draws (B, N, K, *S), the experts in turn, so that the first draws of a multiple of E are such a set as well, and
+            their weights (B, N), which ``monai_flowssn.metrics`` take.
+
+        Raises:
+            ValueError: for another number of draws.
         """
-        s = self.samples if samples is None else samples
+        if n < 1 or n % self.experts:
+            raise ValueError(
+                f"n is {n}, but {self.experts} experts draw equally often: give a multiple of {self.experts}."
+            )
         projected, gate = self.encode(image)
-        shape = (len(image), self.experts, s, self.head.latent_dim)
-        epsilon = torch.randn(shape, device=image.device) if noise is None else noise.view(shape)
-        z = self.mean[:, None] + self.log_deviation.exp()[:, None] * epsilon  # (B, E, S, L)
-        rows = repeat_rows(projected, s)
-        draws = [self._segment(rows, part.flatten(0, 1)).unflatten(0, (-1, s)) for part in z.unbind(1)]
-        return torch.cat(draws, 1), gate.repeat_interleave(s, 1) / s
+        epsilon = torch.randn(len(image), n, self.head.latent_dim, device=image.device) if noise is None else noise
+        experts = torch.arange(n, device=image.device) % self.experts
+        z = self.mean[experts] + self.log_deviation.exp()[experts] * epsilon  # (B, N, L)
+        turns = z.split(self.experts, dim=1)
+        rows = repeat_rows(projected, self.experts)
+        draws = [self._segment(rows, turn.flatten(0, 1)).unflatten(0, (-1, self.experts)) for turn in turns]
+        return torch.cat(draws, 1), gate[:, experts] * self.experts / n
 
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
         """Return uniform numbers (B, n), which choose the experts, and standard normal ones (B, n, L)."""

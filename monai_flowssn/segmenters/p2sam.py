@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from monai.networks.utils import one_hot
+from monai.utils import unsqueeze_right
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_flowssn.annotations import MISSING, pick_rater, rater_weights
-from monai_flowssn.segmenters.base import StochasticSegmenter, as_column, one_hot, repeat_rows
+from monai_flowssn.segmenters.base import StochasticSegmenter, repeat_rows
 from monai_flowssn.segmenters.mose import transport_plan
 from monai_flowssn.segmenters.prob_unet import diagonal_gaussian
 
@@ -103,8 +105,8 @@ class P2SAM(StochasticSegmenter):
         """The weights v (M,) of the masks, which sum to 1."""
         return torch.cat([1 - self.free_weights.sum(dim=0, keepdim=True), self.free_weights])
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        y = one_hot(pick_rater(self.used(masks)).squeeze(1), self.num_classes)  # (B, K, *S)
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        y = one_hot(pick_rater(self.used(masks)), self.num_classes)  # (B, K, *S)
         logits = self.logits(self.encode(image), self.draw_noise(image, 1)[0].squeeze(1))
         return {"loss": prompt_losses(logits[:, None], y[:, None]).mean()}
 
@@ -143,7 +145,7 @@ class P2SAM(StochasticSegmenter):
                 f"{self.num_masks * channels}."
             )
         masks = out.unflatten(1, (self.num_masks, channels))  # (B, M, G, *S)
-        logits = (as_column(self.mask_weights, masks[0]) * masks).sum(dim=1)
+        logits = (unsqueeze_right(self.mask_weights, masks[0].ndim) * masks).sum(dim=1)
         return logits if channels > 1 else torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
@@ -175,7 +177,7 @@ class TransportedP2SAM(P2SAM):
             raise ValueError(f"samples is {samples}; draws that are to differ are at least two: pass 2 or more.")
         self.samples = samples
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         masks = self.used(masks)
         weights = rater_weights(masks)  # (B, R)
         y = F.one_hot(masks.clamp(min=0).long(), self.num_classes).movedim(-1, 2)  # (B, R, K, *S)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from monai.networks.utils import one_hot
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from monai_flowssn.annotations import pick_rater
 from monai_flowssn.networks.phiseg_nets import GaussianLadder, LadderDecoder
-from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot
+from monai_flowssn.segmenters.base import StochasticSegmenter
 
 __all__ = ["PHiSeg"]
 
@@ -44,9 +45,9 @@ class PHiSeg(StochasticSegmenter):
         super().__init__(num_classes=num_classes)
         self.prior, self.posterior, self.decoder = prior, posterior, decoder
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         mask = pick_rater(masks).squeeze(1).long()  # (B, *S)
-        y = one_hot(mask, self.num_classes).to(image.dtype)  # (B, K, *S)
+        y = one_hot(mask[:, None], self.num_classes).to(image.dtype)  # (B, K, *S)
         noise = tuple(part.squeeze(1) for part in self.draw_noise(image, 1))
         seen = self.prior(image)
         latents, q = _draw(self.posterior, self.posterior(torch.cat([image, y - 0.5], dim=1)), noise)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
+from monai.networks.utils import one_hot
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, TransformedDistribution, kl_divergence
 from torch.nn import functional as F
 
 from monai_flowssn.annotations import pick_rater
 from monai_flowssn.networks import LatentHead
-from monai_flowssn.segmenters.base import StochasticSegmenter, one_hot
+from monai_flowssn.segmenters.base import StochasticSegmenter
 
 __all__ = ["ProbabilisticUNet", "diagonal_gaussian"]
 
@@ -58,7 +59,7 @@ class ProbabilisticUNet(StochasticSegmenter):
         self.features, self.prior, self.posterior, self.head, self.flow = features, prior, posterior, head, flow
         self.beta = beta
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         mask = pick_rater(masks).squeeze(1).long()  # (B, *S)
         prior, posterior = self.prior_distribution(image), self.posterior_distribution(image, mask)
         with torch.autocast(image.device.type, enabled=False):  # densities need the precision, and cost nothing
@@ -73,7 +74,7 @@ class ProbabilisticUNet(StochasticSegmenter):
 
     def posterior_distribution(self, image: Tensor, mask: Tensor) -> Distribution:
         """Return q(z | x, y) for image (B, C, *S) and mask (B, *S)."""
-        y = one_hot(mask, self.num_classes).to(image.dtype)  # (B, K, *S)
+        y = one_hot(mask[:, None], self.num_classes).to(image.dtype)  # (B, K, *S)
         out = self.posterior(torch.cat([image, y], dim=1)).float()
         if self.flow is None:
             return diagonal_gaussian(out)
@@ -85,10 +86,6 @@ class ProbabilisticUNet(StochasticSegmenter):
         with torch.autocast(image.device.type, enabled=False):
             transforms = self.flow(out[:, latent:])
         return TransformedDistribution(diagonal_gaussian(out[:, :latent]), transforms, validate_args=False)
-
-    def ambiguity(self, image: Tensor) -> Tensor:
-        """Return the mean variance of the prior (B,): an ambiguity score without sampling (Valiuddin et al. 2021, app. E)."""
-        return self.prior_distribution(image).variance.mean(dim=1)
 
     def draw_noise(self, image: Tensor, n: int) -> tuple[Tensor, ...]:
         return (torch.randn(len(image), n, self.head.latent_dim, device=image.device),)

@@ -52,8 +52,8 @@ class SSN(MonteCarloSegmenter):
         self.net, self.rank, self.antithetic, self.warm_up = net, rank, antithetic, warm_up
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        terms = super().loss(image, masks)
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        terms = super().objective(image, masks)
         if self.training:
             self.steps_done += 1
         return terms

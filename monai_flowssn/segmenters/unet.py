@@ -26,7 +26,7 @@ class DeterministicUNet(StochasticSegmenter):
         super().__init__(num_classes=num_classes)
         self.net = net
 
-    def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         logits = self.net(image).float()
         weights = rater_weights(masks)  # (B, R)
         logits = logits[:, None].expand(-1, masks.shape[1], *logits.shape[1:])  # (B, R, K, *S)

@@ -11,14 +11,14 @@ from monai.transforms import Transform
 
 from monai_flowssn.transforms.summary import case_name, summarise
 
-OUTPUTS = ("majority", "draw", "entropy", "mutual_information", "draws")
+OUTPUTS = ("segmentation", "draw", "entropy", "mutual_information", "draws")
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 class AnswerViewerd(Transform):
     """Put the map that was asked for under ``pred`` and the summary under ``result``, where MONAI Label looks for them.
 
-    ``majority`` and ``draw`` are label maps (uint8); ``entropy`` and ``mutual_information`` are in nats (float32), or, for an
+    ``segmentation`` and ``draw`` are label maps (uint8); ``entropy`` and ``mutual_information`` are in nats (float32), or, for an
     image that is a picture file, from [0, log K] to [0, 255] (uint8); ``draws`` are the label maps of all, as `.seg.nrrd`.
     The JSON answer has the size of every class in every draw and the mean uncertainty.
 
@@ -44,10 +44,10 @@ class AnswerViewerd(Transform):
         several = self.output == "draws" and count > 1
         output = "draw" if self.output == "draws" and not several else self.output  # one segment is a label map
         chosen = self.draw - 1 if self.output == "draw" else 0
-        summary = data.get("summary") or summarise(data, case_name(data, data["majority"]))
+        summary = data.get("summary") or summarise(data, case_name(data, data["segmentation"]))
         item["result"] = {**summary, "output": output}
         values = data["draws"][chosen][None] if output == "draw" else data[output]
-        if output in ("majority", "draw", "draws"):
+        if output in ("segmentation", "draw", "draws"):
             values = values.round().to(torch.uint8)
         elif str(data.get("image_path", "")).lower().endswith(_PICTURES):
             top = float(np.log(len(data["mean"]) + 1))

@@ -53,8 +53,8 @@ class InvertMapsd(Transform):
 
     def __init__(self, transform: Compose) -> None:
         # the image last: the others need its history
-        maps = ["mean", "majority", "entropy", "expected_entropy", "mutual_information", "image"]
-        nearest = [name == "majority" for name in maps]
+        maps = ["mean", "segmentation", "entropy", "expected_entropy", "mutual_information", "image"]
+        nearest = [name == "segmentation" for name in maps]
         inverse = Invertd(maps, transform, orig_keys="image", nearest_interp=nearest)
         self.steps = [InvertDrawsd(transform), inverse]
 

@@ -87,7 +87,7 @@ class SavePaneld(CaseWriter):
         case = case_name(data, image)
         turn = partial(upright, like=image)
         shown, aspect = turn(image)
-        names = ("draws", "mean", "majority", "entropy", "expected_entropy", "mutual_information")
+        names = ("draws", "mean", "segmentation", "entropy", "expected_entropy", "mutual_information")
         maps = {name: turn(data[name])[0] for name in names}
         label = data.get(self.label_key)  # MONAI's evaluator gives None to a case without one
         raters = None if label is None else turn(label)[0]
@@ -102,7 +102,7 @@ def draw_panel(
     draws: np.ndarray,
     *,
     mean: np.ndarray,
-    majority: np.ndarray,
+    segmentation: np.ndarray,
     entropy: np.ndarray,
     expected_entropy: np.ndarray,
     mutual_information: np.ndarray,
@@ -113,14 +113,14 @@ def draw_panel(
     """Draw the panel of one case.
 
     First the image, then up to four annotated raters and as many of the first draws as fill the rows, as outlines in
-    the colour of the class; below them the mean probability of the foreground, the outline of the majority, and the
+    the colour of the class; below them the mean probability of the foreground, the outline of the segmentation, and the
     entropies on one scale from 0 to log K. In 3-D it shows the slice of the last axis with the most foreground.
 
     Args:
         image: (C, *S), shown in colour if it is 2-D with three channels; else its first channel is shown.
         draws: label maps (N, *S).
         mean: mean probability of the foreground classes (K - 1, *S).
-        majority: label map (1, *S).
+        segmentation: label map (1, *S).
         entropy: predictive entropy in nats (1, *S).
         expected_entropy: in nats (1, *S).
         mutual_information: in nats (1, *S).
@@ -135,7 +135,7 @@ def draw_panel(
         "image": image,
         "draws": draws,
         "mean": mean,
-        "majority": majority,
+        "segmentation": segmentation,
         "entropy": entropy,
         "expected_entropy": expected_entropy,
         "mutual_information": mutual_information,
@@ -189,8 +189,8 @@ def _maps(maps: Mapping[str, np.ndarray], num_classes: int) -> list[Cell]:
     return [
         (foreground, partial(_show_heat, values=maps["mean"].sum(axis=0), top=1.0, cmap="viridis")),
         (
-            "Majority (arg max of mean)",
-            partial(_show_outlines, background=background, num_classes=num_classes, mask=maps["majority"][0]),
+            "Segmentation (arg max of mean)",
+            partial(_show_outlines, background=background, num_classes=num_classes, mask=maps["segmentation"][0]),
         ),
         ("Predictive entropy [nats]", partial(heat, values=maps["entropy"][0])),
         ("Expected entropy [nats]", partial(heat, values=maps["expected_entropy"][0])),

@@ -21,8 +21,8 @@ from monai_flowssn.transforms.writer import CaseWriter
 
 __all__ = ["SaveMapsd"]
 
-LABEL_MAPS = ("draws", "majority")
-MAPS = ("draws", "mean", "majority", "entropy", "expected_entropy", "mutual_information")
+LABEL_MAPS = ("draws", "segmentation")
+MAPS = ("draws", "mean", "segmentation", "entropy", "expected_entropy", "mutual_information")
 
 
 class SaveMapsd(CaseWriter):
@@ -62,9 +62,9 @@ class SaveMapsd(CaseWriter):
         """
         image = data[self.image_key]
         # three contrasts of a scanner, which have a pixel size, would lose it in a PNG
-        colour = image.ndim == 3 and len(image) == 3 and np.allclose(data["majority"].pixdim, 1, atol=1e-3)
+        colour = image.ndim == 3 and len(image) == 3 and np.allclose(data["segmentation"].pixdim, 1, atol=1e-3)
         extension = self.output_ext or (".png" if colour else ".nii.gz")
-        case = case_name(data, data["majority"])
+        case = case_name(data, data["segmentation"])
         for name in MAPS:
             values = data[name]
             if name in LABEL_MAPS and values.is_floating_point():  # after Invertd

@@ -108,13 +108,13 @@ class SaveSummaryd(CaseWriter):
         """Write the summary of one case.
 
         Args:
-            data: a case with draws (N, *S), mean (K - 1, *S), majority, entropy, expected_entropy and
+            data: a case with draws (N, *S), mean (K - 1, *S), segmentation, entropy, expected_entropy and
                 mutual_information (1, *S).
 
         Returns:
             The case, with its ``summary``.
         """
-        case = case_name(data, data["majority"])
+        case = case_name(data, data["segmentation"])
         summary = summarise(data, case)
         with written_whole(case_file(self.output_dir, case, "summary.json")) as path:
             path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -128,32 +128,32 @@ def summarise(data: Mapping[str, Any], case: str) -> dict[str, Any]:
         data: a case with the maps of :class:`DrawsToMapsd`.
         case: its name.
     """
-    draws, mean, majority = data["draws"], data["mean"], data["majority"]
-    size, unit = pixel_size(majority)
+    draws, mean, segmentation = data["draws"], data["mean"], data["segmentation"]
+    size, unit = pixel_size(segmentation)
     num_classes = len(mean) + 1
-    sizes, region = [], torch.zeros(majority.shape[1:], dtype=torch.bool)
+    sizes, region = [], torch.zeros(segmentation.shape[1:], dtype=torch.bool)
     for draw in draws:  # one at a time, and each once: they may be larger than memory
         sizes.append(_count_classes(draw, num_classes) * size)
         region |= torch.as_tensor(draw != 0).cpu()
     counts = np.stack(sizes)  # (N, K)
-    final = _count_classes(majority, num_classes) * size
+    final = _count_classes(segmentation, num_classes) * size
     return {
         "case": case,
         "num_draws": len(draws),
         "num_classes": num_classes,
-        "shape": list(majority.shape[1:]),
+        "shape": list(segmentation.shape[1:]),
         **({"window": data["window"]} if "window" in data else {}),
-        "spacing": None if unit in ("pixels", "voxels") else _spacing(majority),
+        "spacing": None if unit in ("pixels", "voxels") else _spacing(segmentation),
         "unit": unit,
         "classes": {
-            str(k): {**summarise_sizes(counts[:, k].tolist()), "majority": float(final[k])}
+            str(k): {**summarise_sizes(counts[:, k].tolist()), "segmentation": float(final[k])}
             for k in range(1, num_classes)
         },
         "uncertainty": {
             "region_size": float(region.sum()) * size,
             **{key: _mean_over(data[key], region) for key in ("entropy", "expected_entropy", "mutual_information")},
         },
-        "conventions": _conventions(majority.ndim - 1, unit, num_classes),
+        "conventions": _conventions(segmentation.ndim - 1, unit, num_classes),
     }
 
 
@@ -179,7 +179,7 @@ def _conventions(dimensions: int, unit: str, num_classes: int) -> dict[str, str]
         "size": f"{size} of a class: its {element}s, {known}; {element}s outside what the network saw are background",
         "per_draw": f"{size} in every draw, in the order of the saved draws",
         "interval_95": "2.5 % and 97.5 % empirical quantiles over the draws, linear interpolation",
-        "majority": "arg max over the classes of the mean probability of the draws",
+        "segmentation": "arg max over the classes of the mean probability of the draws",
         "uncertainty": f"means over the region where at least one draw is foreground, in nats, between 0 and log "
         f"{num_classes} = {np.log(num_classes):.4f}; null if that region is empty",
         "entropy": "predictive entropy H[mean_n p_n] = expected_entropy + mutual_information",

@@ -1,4 +1,4 @@
-"""From the draws of a case to its maps: mean, majority, entropies."""
+"""From the draws of a case to its maps: mean, segmentation, entropies."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class DrawsToMapsd(Transform):
     """Adds the maps of a case that the rest reads; all carry the image's affine and meta data.
 
     `draws` (N, *S) uint8 label maps, arg max of every draw; `mean` (K - 1, *S) float32, the mean probability of the
-    foreground classes (background is the rest, so that what `Invertd` pads with 0 is background); `majority` (1, *S)
+    foreground classes (background is the rest, so that what `Invertd` pads with 0 is background); `segmentation` (1, *S)
     uint8, arg max of the mean of all K classes; `entropy`, `expected_entropy` and `mutual_information` (1, *S)
     float32, in nats, entropy = expected_entropy + mutual_information.
 
@@ -100,7 +100,7 @@ def _maps(collected: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {
         "draws": collected["labels"],
         "mean": mean[1:],
-        "majority": mean.argmax(dim=0, keepdim=True).to(torch.uint8),
+        "segmentation": mean.argmax(dim=0, keepdim=True).to(torch.uint8),
         "entropy": total[None],
         "expected_entropy": expected[None],
         "mutual_information": (total - expected).clamp_min(0)[None],

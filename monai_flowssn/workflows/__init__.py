@@ -3,21 +3,21 @@
 from monai_flowssn.workflows.devices import on_device, own_device, precision, start_process
 from monai_flowssn.workflows.evaluation import case_loader, evaluation_metrics, evaluator, validation_metrics
 from monai_flowssn.workflows.preprocessing import Data
-from monai_flowssn.workflows.tracking import mlflow_run, model_options, plain_settings
-from monai_flowssn.workflows.training import prepare, trainer, training_loader
+from monai_flowssn.workflows.tracking import Run, model_options, plain_settings
+from monai_flowssn.workflows.training import Optimisation, trainer, training_loader
 
 __all__ = [
     "Data",
+    "Optimisation",
+    "Run",
     "case_loader",
     "evaluation_metrics",
     "evaluator",
-    "mlflow_run",
     "model_options",
     "on_device",
     "own_device",
     "plain_settings",
     "precision",
-    "prepare",
     "start_process",
     "trainer",
     "training_loader",

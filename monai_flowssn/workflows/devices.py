@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from monai.utils import set_determinism
 from torch import nn
+
+from monai_flowssn.weights import load_weights
 
 __all__ = ["on_device", "own_device", "precision", "start_process"]
 
@@ -26,25 +27,10 @@ def on_device(network: nn.Module, device: torch.device | str, weights: str | Non
         ValueError: if the file is missing, or of another network.
     """
     if weights is not None:
-        _load(network, Path(weights))
+        load_weights(network, weights)
     volumes = any(parameter.ndim == 5 for parameter in network.parameters())
     layout = torch.channels_last_3d if volumes else torch.channels_last
     return network.to(device, memory_format=layout)  # type: ignore[call-overload]  # of torch, which has it in the text alone
-
-
-def _load(network: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise ValueError(
-            f"{path} does not exist; --init_model is a file of weights, such as the models/model.pt of a bundle."
-        )
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{path} does not fit this network; give the bundle, scale, channels and classes it was trained with "
-            f"({reason[:300]} ...)."
-        ) from error
 
 
 def precision(device: torch.device | str, amp: bool | None = None) -> dict[str, Any]:

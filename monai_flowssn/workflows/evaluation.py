@@ -94,7 +94,6 @@ def evaluation_metrics(
 
 def evaluator(
     *,
-    device: torch.device | str,
     network: torch.nn.Module,
     val_handlers: Sequence[Any],
     compile: bool = False,
@@ -104,8 +103,7 @@ def evaluator(
     """Return MONAI's evaluator, for metrics of which less is better, in the precision of the device.
 
     Args:
-        device: where it computes.
-        network: a :class:`~monai_flowssn.segmenters.StochasticSegmenter`.
+        network: a :class:`~monai_flowssn.segmenters.StochasticSegmenter`, on its device.
         val_handlers: those that only tell are for the first of several processes.
         compile: whether the network of methods that draw in steps goes through ``torch.compile``; the first draw then takes half
             a minute or more.
@@ -114,8 +112,9 @@ def evaluator(
     """
     if compile:
         compile_steps(network)
+    device = next(network.parameters()).device
     return SupervisedEvaluator(
-        device=torch.device(device),
+        device=device,
         network=network,
         val_handlers=quiet(val_handlers),
         metric_cmp_fn=operator.lt,

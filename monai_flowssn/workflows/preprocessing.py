@@ -120,7 +120,7 @@ class Data:
         return "" if self.folds is None else f"/fold_{self.fold}"
 
     @property
-    def fixed(self) -> dict[str, Any]:
+    def kept(self) -> dict[str, Any]:
         """What must not change while a training is continued, by the option that it is."""
         names = ("folds", "fold", "train_rater", "intensity_range", "class_values")
         return {f"data::{name}": getattr(self, name) for name in names}
@@ -136,18 +136,18 @@ class Data:
         """Return what makes (C, *spatial_size) and (R, *spatial_size) of a case, anew each time from the first random one on."""
         # plain tensors: the metadata that MONAI tracks costs more than the transforms
         plain = EnsureTyped(KEYS, track_meta=False)
-        fixed: list[Transform] = [self._fit(spatial_size)]
+        cached: list[Transform] = [self._fit(spatial_size)]
         window: list[Transform] = []
         if self.crops == "anywhere":
-            fixed, window = [], [RandCropOnRatersd(KEYS, spatial_size=spatial_size)]
+            cached, window = [], [RandCropOnRatersd(KEYS, spatial_size=spatial_size)]
         elif self.crops == "centre" and self.jitter:
             room = [size + 2 * self.jitter for size in spatial_size]
-            fixed = [CenterSpatialCropd(KEYS, room), SpatialPadd(KEYS, spatial_size, mode="edge")]
+            cached = [CenterSpatialCropd(KEYS, room), SpatialPadd(KEYS, spatial_size, mode="edge")]
             window = [RandSpatialCropd(KEYS, spatial_size, random_size=False)]
         return [
             *self._read(len(spatial_size)),
             *([] if self.train_rater is None else [KeepRaterd("label", rater=self.train_rater)]),
-            *fixed,
+            *cached,
             *self._batch(spatial_size),
             plain,
             *window,

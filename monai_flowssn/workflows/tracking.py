@@ -3,56 +3,72 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_flowssn.data import write_manifest
 from monai_flowssn.handlers import MLflowRunHandler
 from monai_flowssn.handlers.run_facts import calling_config
 from monai_flowssn.workflows.preprocessing import Data
 
-__all__ = ["mlflow_run", "model_options", "plain_settings"]
+__all__ = ["Run", "model_options", "plain_settings"]
 
 #: Arguments of segmenters that a trained model may be given anew: how it draws, and of how many draws its loss was.
 DRAWING = ("steps", "solver", "grid_power", "guidance", "ancestral", "samples", "train_draws")
 PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume")  # where and how it runs, not what it is
 
 
-def mlflow_run(
-    *,
-    bundle_root: str,
-    output_dir: str,
-    ckpt_dir: str,
-    method: str,
-    data: str,
-    run: str,
-    experiment_name: str = "monai_flowssn",
-    tracking_uri: str | None = None,
-    **options: Any,
-) -> MLflowRunHandler:
-    """Return the handler that logs a workflow: its settings, manifest, metrics, table of cases and weights.
+class Run(MLflowRunHandler):
+    """A run of a workflow: what it is of, where its files lie, and the handler that logs it.
+
+    Logged are its settings, manifest, metrics, table of cases and weights.
 
     Args:
         bundle_root: folder of the bundle.
         output_dir: where the manifest and the table lie.
         ckpt_dir: where ``model.pt`` lies.
-        method: for the tags, as the next two.
-        data: name of the data set.
-        run: name of the workflow.
+        method: for the tags.
+        data: what it is of.
+        workflow: name of the workflow.
         experiment_name: of MLflow.
         tracking_uri: of MLflow's server or file; by default the environment's MLFLOW_TRACKING_URI, else ``runs/mlflow.db`` of the
             bundle.
         options: others of :class:`~monai_flowssn.handlers.MLflowRunHandler`.
     """
-    return MLflowRunHandler(
-        experiment_name,
-        tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{bundle_root}/runs/mlflow.db",
-        tags={"method": method, "data": data, "run": run},
-        params=plain_settings(calling_config() or {}),
-        manifest=Path(output_dir, "manifest.json"),
-        artifacts={"per_case": f"{output_dir}/*.csv", "checkpoint": f"{ckpt_dir}/model.pt"},
-        **options,
-    )
+
+    def __init__(
+        self,
+        *,
+        bundle_root: str,
+        output_dir: str,
+        ckpt_dir: str,
+        method: str,
+        data: Data,
+        workflow: str,
+        experiment_name: str = "monai_flowssn",
+        tracking_uri: str | None = None,
+        **options: Any,
+    ) -> None:
+        config = calling_config() or {}
+        super().__init__(
+            experiment_name,
+            tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{bundle_root}/runs/mlflow.db",
+            tags={"method": method, "data": data.name, "run": workflow},
+            params=plain_settings(config),
+            manifest=Path(output_dir, "manifest.json"),
+            artifacts={"per_case": f"{output_dir}/*.csv", "checkpoint": f"{ckpt_dir}/model.pt"},
+            **options,
+        )
+        self.data, self.ckpt_dir = data, ckpt_dir
+        #: What the model depends on, by id.
+        self.model_options = model_options(data, config)
+
+    def write_manifest(self, **groups: Sequence[Mapping[str, Any]]) -> None:
+        """Write which cases it is of, by split, into ``output_dir``; it is made."""
+        path = Path(str(self.manifest))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_manifest(path, about=self.data.name, **groups)
 
 
 def plain_settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ hd = pytest.importorskip("highdicom")
 
 from dicom_phantom import AFFINE, ROW, SPACING, write_maps, write_phantom  # noqa: E402
 
-from monai_flowssn.dicom.objects import make_objects, write_objects  # noqa: E402
+from monai_flowssn.dicom.objects import UNCERTAINTY, make_objects, write_objects  # noqa: E402
 from monai_flowssn.dicom.series import OPTIONAL, read_series  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -47,7 +47,7 @@ def test_every_voxel_is_in_its_place(classes: int, tmp_path: Path) -> None:
     paths = write_objects(tmp_path / "scan", read_series(tmp_path / "series"))
     names = [path.name.removeprefix("scan_").removesuffix(".dcm") for path in paths]
     assert names == ["segmentation", "draw_001", "draw_002", "draw_003", "entropy", "mutual_information"]
-    labels = [maps["majority"], *np.moveaxis(maps["draws"], -1, 0)]
+    labels = [maps["segmentation"], *np.moveaxis(maps["draws"], -1, 0)]
     for path, expected in zip(paths[:4], labels):
         segmentation = hd.seg.segread(path)
         assert list(segmentation.segment_numbers) == list(range(1, classes + 1))
@@ -106,7 +106,7 @@ def test_dcmqi_reads_every_object(tmp_path: Path) -> None:
     maps = write_maps(tmp_path / "scan", classes=2)
     for path in write_objects(tmp_path / "scan", read_series(tmp_path / "series")):
         name = path.stem.removeprefix("scan_")
-        segments = name not in maps
+        segments = name not in UNCERTAINTY
         program = shutil.which("segimage2itkimage" if segments else "paramap2itkimage", path=search)
         command = [program, "--inputDICOM", path, "--outputType", "nii"]
         out = tmp_path / name

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch.distributions import ComposeTransform, Independent, Normal, TransformedDistribution
+from torch.distributions import AffineTransform, ComposeTransform, Independent, Normal, TransformedDistribution
 
 from monai_flowssn.flows import GlowFlow, NICEFlow, PlanarFlow, RadialFlow
-from monai_flowssn.flows.transforms import Affine, Coupling, Linear, Planar, Radial
+from monai_flowssn.flows.transforms import Coupling, Linear, Planar, Radial
 
 L, B = 5, 4
 
@@ -19,7 +19,7 @@ def radial(scale):
 
 
 def affine(scale):
-    return Affine(0.5 * scale * torch.randn(B, L), scale * torch.randn(B, L))
+    return AffineTransform(scale * torch.randn(B, L), (0.5 * scale * torch.randn(B, L)).exp(), event_dim=1)
 
 
 def linear(scale):

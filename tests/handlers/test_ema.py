@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.handlers import CheckpointLoader, CheckpointSaver
 from torch import nn
 
@@ -64,3 +64,13 @@ def test_a_resumed_average_does_not_warm_up_again(tmp_path):
 def test_a_decay_out_of_range_is_refused(decay):
     with pytest.raises(ValueError, match="between 0 and 1"):
         WarmUpEMAHandler(nn.Linear(1, 1), decay=decay)
+
+
+def test_the_average_begins_where_a_handler_before_it_puts_the_weights():
+    model = nn.Linear(1, 1, bias=False)
+    ema = WarmUpEMAHandler(model, decay=0.999)
+    engine, _ = trainer_of(model, [5.0])
+    engine.add_event_handler(Events.STARTED, lambda: nn.init.constant_(model.weight, 5.0))
+    ema.attach(engine)
+    engine.run([5.0], max_epochs=1)
+    assert ema.ema_model.weight.item() == 5.0

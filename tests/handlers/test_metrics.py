@@ -82,7 +82,12 @@ def test_draws_carry_weights_and_raters_their_spacing(batches):
     shared = CompareOnce()
     affine = torch.diag(torch.tensor([0.5, 3.0, 1.0, 1.0]))
     items = [
-        {**case, "label": MetaTensor(case["label"], affine=affine), "weights": torch.arange(6.0)} for case in batches[0]
+        {
+            **case,
+            "label": MetaTensor(case["label"], affine=affine),
+            "pred": MetaTensor(case["pred"], meta={"weights": torch.arange(6.0)}),
+        }
+        for case in batches[0]
     ]
     state = run({"m": CaseMetricHandler("crps", shared), "u": CaseMetricHandler("ged", shared)}, [items])
     weights = torch.arange(6.0)[None]

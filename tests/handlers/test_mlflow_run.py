@@ -295,12 +295,14 @@ def test_a_workflow_logs_the_config_it_is_part_of(uri, run_of, tmp_path):
     """A small workflow with a file behind it."""
     network = {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}
     workflow = {
+        "imports": ["$from monai_flowssn.workflows import Data"],
         "split": "val",
         "lr": 0.1,
         "mlflow": {
-            "_target_": "monai_flowssn.workflows.mlflow_run",
+            "_target_": "monai_flowssn.workflows.Run",
             **dict.fromkeys(("bundle_root", "output_dir", "ckpt_dir"), str(tmp_path)),
-            **dict.fromkeys(("method", "data", "run"), "toy"),
+            **dict.fromkeys(("method", "workflow"), "toy"),
+            "data": "$Data(name='toy', cases=list, channels=1, num_classes=2, raters=1, intensity_range=None)",
             "tracking_uri": None,
         },
         "network": network,

@@ -16,7 +16,7 @@ OPTIONS = {"spatial_size": [16, 16], "data::intensity_range": [0, 255], "network
 
 def load(path, options, **more) -> torch.nn.Module:
     network = torch.nn.Linear(1, 1)
-    WeightsLoader(str(path), {"model": network}, options=options, **more)(Engine(lambda engine, batch: None))
+    WeightsLoader(path, network, options=options, **more)(Engine(lambda engine, batch: None))
     return network
 
 

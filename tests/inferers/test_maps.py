@@ -15,10 +15,12 @@ def network(spatial_dims=2):
 
 
 @pytest.mark.parametrize("size", [(8, 12), (4, 8, 8)])
-def test_maps_are_those_of_the_draws(size):
+@pytest.mark.parametrize("draws_at_once", [5, 2])
+def test_maps_are_those_of_the_draws(size, draws_at_once):
     image, net = torch.randn(2, 1, *size), network(len(size))
+    net.pixels_at_once = draws_at_once * image[0].numel()
     maps = MapInferer(5, spatial_dims=len(size), seed=3, autocast=False)(image, net)
-    draws = DrawInferer(5, seed=3, autocast=False)(image, net)  # few enough to be one chunk
+    draws = DrawInferer(5, seed=3, autocast=False)(image, net)
     for i, row in enumerate(draws):
         for name, values in collect_draws([row], torch.empty_like(row[:, 0], dtype=torch.uint8)).items():
             torch.testing.assert_close(maps[name][i], values, msg=name)
@@ -82,3 +84,10 @@ def test_what_cannot_be_drawn_is_refused():
         MapInferer(0, spatial_dims=2)
     with pytest.raises(ValueError, match="only a 2-D network draws images of another dimension"):
         MapInferer(1, spatial_dims=3)(torch.randn(1, 1, 8, 8), network())
+
+
+def test_windows_give_the_same_draws_to_both(monkeypatch):
+    monkeypatch.setattr("monai_flowssn.inferers.windows.BYTES_AT_ONCE", 2 * 8 * 3 * 11 * 13)  # two draws
+    image, net, options = torch.randn(2, 1, 11, 13), network(), {"seed": 3, "window": (8, 8), "autocast": False}
+    maps, draws = MapInferer(5, spatial_dims=2, **options)(image, net), DrawInferer(5, **options)(image, net)
+    assert torch.equal(maps["labels"], draws.argmax(dim=2).to(torch.uint8))

@@ -17,7 +17,7 @@ class Pixelwise(StochasticSegmenter):
         self.stride, self.shown = stride, []
         self.scale = nn.Parameter(torch.tensor(1.0))
 
-    def loss(self, image, masks):
+    def objective(self, image, masks):
         raise NotImplementedError
 
     def draw_noise(self, image, n):

@@ -77,7 +77,7 @@ def test_the_stock_app_answers_and_learns(app: Path, tmp_path: Path) -> None:
     command = ["monailabel", "start_server", "--app", app, "--studies", app / "studies", "--host", "127.0.0.1"]
     command += ["--conf", "models", MODEL, "--conf", "zoo_source", "ngc", "--conf", "sam2", "false"]
     with serving(app, *command) as server:
-        for output in ("majority", "draw", "entropy", "mutual_information"):
+        for output in ("segmentation", "draw", "entropy", "mutual_information"):
             answer = server.infer("picture0", "image", output=output)
             assert np.array(Image.open(BytesIO(answer.content))).shape == (24, 22)
             volume = read_nifti(server.infer("volume", "image", output=output).content, tmp_path)
@@ -100,7 +100,7 @@ def check_answers(server: Server, folder: Path) -> None:
     assert len(answer["classes"]["1"]["per_draw"]) == 5
     assert answer["shape"] == [22, 24]
     assert answer["uncertainty"]["entropy"] is None or answer["uncertainty"]["entropy"] >= 0
-    for output in ("majority", "draw", "entropy", "mutual_information"):
+    for output in ("segmentation", "draw", "entropy", "mutual_information"):
         picture = np.array(Image.open(BytesIO(server.infer("picture0", "image", output=output).content)))
         assert picture.shape == (24, 22)
         assert picture.dtype == np.uint8
@@ -109,7 +109,7 @@ def check_answers(server: Server, folder: Path) -> None:
             assert image.shape == shape
             np.testing.assert_allclose(image.affine[:, :2], AFFINE[:, :2], atol=1e-5)
             np.testing.assert_allclose(image.affine[:, 3], AFFINE[:, 3], atol=1e-5)
-            if output in ("majority", "draw"):
+            if output in ("segmentation", "draw"):
                 assert set(np.unique(image.get_fdata())) <= {0, 1}
 
     # the draws are those whose volumes the answer tells

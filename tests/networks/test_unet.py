@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from monai_flowssn.networks import StreamlinedUNet
-from monai_flowssn.networks.unet import Attention, ResidualBlock, time_embedding
+from monai_flowssn.networks.unet import Attention, ResidualBlock
 
 
 def count(net):
@@ -71,16 +71,6 @@ def test_patches_predict_every_pixel():
     assert out.shape == (1, 2, 8, 12)
     blocks = out.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
     assert blocks.std(dim=4).min() > 0
-
-
-def test_the_time_embedding_by_hand():
-    t = torch.tensor([0.0, 0.001, 1.0])
-    expected = [
-        [1.0, 1.0, 0.0, 0.0],
-        [math.cos(1), math.cos(0.01), math.sin(1), math.sin(0.01)],
-        [math.cos(1000), math.cos(10), math.sin(1000), math.sin(10)],
-    ]
-    torch.testing.assert_close(time_embedding(t, 4), torch.tensor(expected), rtol=0, atol=1e-4)
 
 
 def test_time_changes_the_output_of_its_own_row_only():

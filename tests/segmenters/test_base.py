@@ -11,7 +11,7 @@ class Echo(StochasticSegmenter):
         super().__init__(num_classes=2)
         self.rows = []
 
-    def loss(self, image, masks):
+    def objective(self, image, masks):
         return {"loss": image.sum()}
 
     def draw_noise(self, image, n):

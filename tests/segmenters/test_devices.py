@@ -5,7 +5,7 @@ Whatever names no device is put on torch's ``meta`` device here, which holds no 
 
 import pytest
 import torch
-from tiny_methods import METHODS, SETTINGS, Case
+from tiny_scales import METHODS, SETTINGS, Case
 
 from monai_flowssn.inferers import DrawInferer, windowed_draws
 from monai_flowssn.metrics import PRESETS, evaluate_preset
@@ -34,7 +34,7 @@ def test_losses_and_draws_stay_on_their_device(method, setting):
 
 
 def test_inference_stays_on_its_device():
-    case = Case("continuous markov", SETTINGS["2-D, K=4"])
+    case = Case("flowssn_continuous", SETTINGS["2-D, K=4"])
     with torch.device("meta"), torch.no_grad():
         draws = DrawInferer(2, seed=3, autocast=False)(case.image, case.segmenter)
         parts = list(windowed_draws(case.segmenter, case.image, 2, window=(4, 4)))

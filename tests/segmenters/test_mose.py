@@ -163,11 +163,12 @@ def test_weighted_draws_are_those_of_every_expert():
     gate = torch.tensor([0.75, 0.25])
     model = mose(gate.log(), samples=2)
     model.mean.copy_(torch.tensor([[1.0], [5.0]]))
-    draws, weights = model.weighted_draws(torch.zeros(1, 1, 1, 1), noise=torch.tensor([[[0.0], [8.0], [0.0], [-8.0]]]))
-    torch.testing.assert_close(
-        draws[0, :, 1, 0, 0].logit(), torch.tensor([1.0, 2.0, 5.0, 4.0])
-    )  # the deviation is 1 / 8
-    torch.testing.assert_close(weights, torch.tensor([[0.375, 0.375, 0.125, 0.125]]))
+    noise = torch.tensor([[[0.0], [0.0], [8.0], [-8.0]]])
+    draws, weights = model.weighted_draws(torch.zeros(1, 1, 1, 1), 4, noise)  # the deviation is 1 / 8
+    torch.testing.assert_close(draws[0, :, 1, 0, 0].logit(), torch.tensor([1.0, 5.0, 2.0, 4.0]))
+    torch.testing.assert_close(weights, torch.tensor([[0.375, 0.125, 0.375, 0.125]]))
+    with pytest.raises(ValueError, match="n is 3, but 2 experts draw equally often: give a multiple of 2"):
+        model.weighted_draws(torch.zeros(1, 1, 1, 1), 3)
 
 
 @torch.no_grad()
@@ -177,7 +178,7 @@ def test_weighted_draws_have_the_metrics_of_plain_ones():
     model = mose(torch.tensor([0.75, 0.25]).log(), samples=1)
     model.mean.copy_(torch.tensor([[-9.0], [9.0]]))
     image, masks = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1, 1], [1, 1]], [[0, 0], [0, 1]]]])
-    draws, weights = model.weighted_draws(image)
+    draws, weights = model.weighted_draws(image, 2)
     many = model.sample(image, 2_000)
     weighted = compute_ged(draws.argmax(2), masks, weights=weights)
     assert weighted.item() == pytest.approx(compute_ged(many.argmax(2), masks).item(), abs=0.05)

@@ -19,7 +19,7 @@ def case(size=(4, 3), **more):
 
 def test_the_first_of_several_outputs_is_the_default():
     out = AnswerViewerd()(case())
-    assert out["result"]["output"] == "majority"
+    assert out["result"]["output"] == "segmentation"
     assert out["pred"].shape == (4, 3)
     assert out["pred"].dtype == torch.uint8
     assert "result_extension" not in out
@@ -63,7 +63,7 @@ def test_the_answer_has_the_size_of_every_draw():
 
 
 def test_what_there_is_not_is_refused():
-    with pytest.raises(ValueError, match=r"output is 'mean'; choose one of majority"):
+    with pytest.raises(ValueError, match=r"output is 'mean'; choose one of segmentation"):
         AnswerViewerd("mean")
     with pytest.raises(ValueError, match="draw is 3; 2 were made: choose from 1 to 2"):
         AnswerViewerd("draw", draw=3)(case())

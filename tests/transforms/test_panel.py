@@ -21,7 +21,7 @@ def case_of(size, *, channels=1, num_draws=3, num_classes=2, raters=None, empty=
 
 
 def panel_of(data: dict):
-    arrays = {key: np.asarray(data[key]) for key in ("draws", "mean", "majority")}
+    arrays = {key: np.asarray(data[key]) for key in ("draws", "mean", "segmentation")}
     maps = {key: np.asarray(data[key]) for key in ("entropy", "expected_entropy", "mutual_information")}
     return draw_panel(np.asarray(data["image"]), **arrays, **maps, raters=data.get("label"), title=data["case"])
 
@@ -63,7 +63,9 @@ def test_many_raters_and_draws_fill_two_rows():
 
 
 def test_empty_draws_say_so():
-    assert texts(panel_of(case_of((16, 16), num_draws=2, empty=True))) == ["empty"] * 3  # two draws and the majority
+    assert (
+        texts(panel_of(case_of((16, 16), num_draws=2, empty=True))) == ["empty"] * 3
+    )  # two draws and the segmentation
 
 
 def test_slice_with_most_foreground_is_shown():

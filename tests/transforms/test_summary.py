@@ -23,7 +23,7 @@ def case_of(draws: torch.Tensor, *, spacing: list[float], num_classes: int = 2) 
     values = {
         "draws": draws,
         "mean": torch.zeros(num_classes - 1, *draws.shape[1:]),
-        "majority": draws[:1],
+        "segmentation": draws[:1],
         "entropy": torch.where(region, 0.5, 9.0),
         "expected_entropy": torch.where(region, 0.2, 9.0),
         "mutual_information": torch.where(region, 0.3, 9.0),
@@ -46,7 +46,7 @@ def test_areas_by_hand(tmp_path):
     assert out["num_draws"] == 3
     nodule = out["classes"]["1"]
     assert nodule["per_draw"] == [2.0, 0.0, 4.0]
-    assert (nodule["mean"], nodule["median"], nodule["majority"]) == (2.0, 2.0, 2.0)
+    assert (nodule["mean"], nodule["median"], nodule["segmentation"]) == (2.0, 2.0, 2.0)
     assert nodule["interval_95"] == [0.1, 3.9]  # of the sorted 0, 2, 4: 0 + 0.05 * 2 and 4 - 0.05 * 2
     assert out["uncertainty"]["region_size"] == 6.0
     assert out["uncertainty"]["entropy"] == pytest.approx(0.5)
@@ -80,7 +80,7 @@ def test_the_area_of_a_slice_of_a_scan(tmp_path, inverted):
         out = summary_of(data, tmp_path)
         assert out["unit"] == "mm^2"
         assert out["spacing"] == pytest.approx([1.2, 1.2])
-        assert out["classes"]["1"]["majority"] == pytest.approx(4927.68)
+        assert out["classes"]["1"]["segmentation"] == pytest.approx(4927.68)
 
 
 def test_volumes_of_several_classes(tmp_path):

@@ -87,7 +87,7 @@ def test_maps_against_plain_formulas(size, num_classes, dtype):
     total = -(mean * mean.log()).sum(0)
     expected = -(exact * exact.log()).nan_to_num().sum(1).mean(0)
     assert torch.equal(out["draws"].as_tensor(), exact.argmax(1).to(torch.uint8))
-    assert torch.equal(out["majority"].as_tensor()[0], mean.argmax(0).to(torch.uint8))
+    assert torch.equal(out["segmentation"].as_tensor()[0], mean.argmax(0).to(torch.uint8))
     near = {"rtol": 1e-4, "atol": 1e-5, "check_dtype": False}
     torch.testing.assert_close(out["mean"].as_tensor(), mean[1:], **near)
     torch.testing.assert_close(out["entropy"].as_tensor()[0], total, **near)
@@ -150,8 +150,8 @@ def test_nifti_outputs_have_the_geometry_of_the_input(tmp_path, shape):
         expected = (*shape, 1, 3)[: spatial + 2] if spatial == 2 else (*shape, 3)
         assert saved.shape == (expected if name == "draws" else shape)
         assert saved.get_data_dtype() == (np.uint8 if name in LABEL_MAPS else np.float32)
-    majority = np.asarray(nib.load(tmp_path / "out" / "p1" / "p1_majority.nii.gz").dataobj)
-    overlap = 2 * (majority * ball).sum() / (majority.sum() + ball.sum())
+    segmentation = np.asarray(nib.load(tmp_path / "out" / "p1" / "p1_segmentation.nii.gz").dataobj)
+    overlap = 2 * (segmentation * ball).sum() / (segmentation.sum() + ball.sum())
     assert overlap > 0.85  # two resamplings blur the edge; a wrong flip or shift gives less
 
 
@@ -214,11 +214,11 @@ def test_colour_picture_gives_upright_png_of_its_size(tmp_path):
         "eye_draws_000.png",
         "eye_entropy.png",
         "eye_expected_entropy.png",
-        "eye_majority.png",
         "eye_mean.png",
         "eye_mutual_information.png",
+        "eye_segmentation.png",
     ]
-    with Image.open(folder / "eye_majority.png") as saved:
+    with Image.open(folder / "eye_segmentation.png") as saved:
         np.testing.assert_array_equal(np.asarray(saved), picture[..., 0] // 255)  # class ids, whatever the palette
     with Image.open(folder / "eye_mean.png") as saved:
         assert saved.text["scale"] == "mean = pixel value / 255 * 1.000000"
@@ -228,7 +228,7 @@ def test_colour_picture_gives_upright_png_of_its_size(tmp_path):
 def test_three_contrasts_of_a_scanner_keep_their_pixel_size(tmp_path):
     image = MetaTensor(torch.zeros(3, 4, 4), affine=torch.diag(torch.tensor([0.5, 0.6, 3.0, 1.0])))
     SaveMapsd(tmp_path)(DrawsToMapsd()({"image": image, "pred": torch.full((2, 2, 4, 4), 0.5), "case": "p1"}))
-    assert nib.load(tmp_path / "p1" / "p1_majority.nii.gz").header.get_zooms()[:2] == pytest.approx((0.5, 0.6))
+    assert nib.load(tmp_path / "p1" / "p1_segmentation.nii.gz").header.get_zooms()[:2] == pytest.approx((0.5, 0.6))
 
 
 def test_png_entropy_scale(tmp_path):
@@ -267,7 +267,7 @@ saving:
   transforms:
     - {_target_: monai_flowssn.transforms.panel.SavePaneld, output_dir: "@output_dir"}
     - _target_: Invertd
-      keys: [draws, mean, majority, entropy, expected_entropy, mutual_information]
+      keys: [draws, mean, segmentation, entropy, expected_entropy, mutual_information]
       transform: "@preprocessing"
       orig_keys: image
       nearest_interp: [true, false, true, false, false, false]

@@ -80,8 +80,8 @@ def test_a_choice_that_does_not_exist_is_refused():
 
 
 def test_what_must_stay_is_named_as_the_option_it_is():
-    fixed = {"data::folds": None, "data::fold": 0, "data::train_rater": 1, "data::intensity_range": [0, 10]}
-    assert data(train_rater=1).fixed == {**fixed, "data::class_values": ()}
+    kept = {"data::folds": None, "data::fold": 0, "data::train_rater": 1, "data::intensity_range": [0, 10]}
+    assert data(train_rater=1).kept == {**kept, "data::class_values": ()}
 
 
 def test_a_window_of_training_is_off_the_centre_by_the_jitter_at_most():

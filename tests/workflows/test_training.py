@@ -9,10 +9,11 @@ from monai.data import Dataset
 from monai.handlers import StatsHandler
 from torch import nn
 
-from monai_flowssn.handlers import BestCheckpoint, Budget, Finishing, MLflowRunHandler, WarmUpEMAHandler
+from monai_flowssn.handlers import BestCheckpoint, Budget, Finishing
 from monai_flowssn.metrics import compute_ged
 from monai_flowssn.workflows import (
     Data,
+    Run,
     case_loader,
     on_device,
     plain_settings,
@@ -22,6 +23,7 @@ from monai_flowssn.workflows import (
     validation_metrics,
 )
 from monai_flowssn.workflows.evaluation import quiet
+from monai_flowssn.workflows.training import PrepareMasks
 
 
 def in_process(monkeypatch, rank, processes):
@@ -83,22 +85,34 @@ def test_only_the_first_process_tells(monkeypatch):
 
 def test_a_training_without_validation_is_refused():
     network = nn.Linear(1, 1)
-    facts = {"channels": 1, "num_classes": 2, "raters": 1, "intensity_range": [0, 1]}
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
-    best = BestCheckpoint("nowhere", network)
     with pytest.raises(ValueError, match="train::handlers has no ValidationHandler; model.pt is what validates best"):
         trainer(
-            device="cpu",
             network=network,
             optimizer=optimizer,
-            finishing=Finishing(Budget(), share=0, optimizer=optimizer, best=best),
+            train_data_loader=training_loader(ITEMS, batch_size=1, seed=0),
             train_handlers=[],
-            ema=WarmUpEMAHandler(network),
-            mlflow=MLflowRunHandler("toy", "sqlite:///nowhere.db"),
-            data=Data(name="toy", cases=lambda **asked: [], **facts),
-            ckpt_dir="nowhere",
-            train_data_loader=[],
+            run=run(),
+            optimisation={},
         )
+
+
+def run():
+    facts = {"channels": 1, "num_classes": 2, "raters": 1, "intensity_range": [0, 1]}
+    places = dict.fromkeys(("bundle_root", "output_dir", "ckpt_dir"), "nowhere")
+    return Run(**places, method="toy", data=Data(name="toy", cases=list, **facts), workflow="train")
+
+
+@pytest.mark.parametrize("active", [False, True])
+def test_the_last_stage_asks_the_network_for_the_score(active):
+    network = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    finishing = Finishing(Budget(), share=0.5, optimizer=optimizer, best=BestCheckpoint("nowhere", network), draws=3)
+    finishing.started = 7 if active else None
+    batch = {"image": torch.ones(1, 1), "label": torch.zeros(1, 1)}
+    image, masks, others, options = PrepareMasks(finishing)(batch, "cpu")
+    assert (image, masks, others) == (batch["image"], batch["label"], (batch["label"],))
+    assert options == ({"score_draws": 3} if active else {})
 
 
 def test_a_validation_under_which_no_model_could_be_chosen_is_refused():

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["OPTIONS_FILE", "FixedOptions", "check_trained_options"]
+__all__ = ["OPTIONS_FILE", "KeptOptions", "check_trained_options"]
 
 #: Beside the weights: what a model depends on, by ids; as a config file it can follow a bundle's.
 OPTIONS_FILE = "options.yaml"
@@ -51,7 +51,7 @@ def _as_in_a_file(option: tuple[str, Any]) -> tuple[str, Any]:
     return name, list(value) if isinstance(value, tuple) else value
 
 
-class FixedOptions:
+class KeptOptions:
     """Options that give a training its meaning: save this in its checkpoint, and a resumed one with others is refused.
 
     A training continued on another fold has seen the patients that it is tested on; one with another intensity range shows the
