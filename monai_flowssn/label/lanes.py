@@ -22,8 +22,8 @@ class BusyError(Exception):
     """So many wait for a device that one more is refused."""
 
 
-class StoppedError(Exception):
-    """Nobody waits for a drawing any more, or it took too long."""
+class StoppedError(BaseException):
+    """Nobody waits for a drawing any more, or it took too long; no ``except Exception`` on the way takes it for a faulty file."""
 
 
 def stop_if_cancelled() -> None:

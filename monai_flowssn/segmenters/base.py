@@ -40,7 +40,10 @@ class StochasticSegmenter(nn.Module, ABC):
 
     @abstractmethod
     def objective(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        """Compute what :meth:`loss` returns, of masks that are checked: integers, and some rater annotated every case."""
+        """Compute what :meth:`loss` returns, of images (B, C, *S) and masks (B, R, *S) that are checked.
+
+        The masks are integers, and some rater annotated every case.
+        """
 
     def loss(self, image: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Check the masks, and compute the objective.
