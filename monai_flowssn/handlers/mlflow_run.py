@@ -197,7 +197,7 @@ class MLflowRunHandler:
 
         self._logged = {}
         folder = _sqlite_folder(self.tracking_uri)
-        _try_once(self.tracking_uri)
+        _try_once(str(self.tracking_uri))
         # MLflow's first use of a database sets it up, and runs that do so at the same time break each other's work.
         with contextlib.nullcontext() if folder is None else FileLock(folder / ".mlflow.lock", timeout=120):
             self._client = MlflowClient(tracking_uri=self.tracking_uri)
