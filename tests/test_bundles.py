@@ -85,7 +85,8 @@ def test_train_evaluate_infer(
     assert runs["evaluate"].data.metrics["test_ged_v_n4"] == pytest.approx(mean, abs=1e-5)
     assert runs["train"].data.params["seed"] == "0"
     saved = {path.name for path in (root / "runs" / "mlruns").rglob("*") if path.is_file()}
-    assert saved == {"config.yaml", "manifest.json", "model.pt", "per_case.csv"}
+    assert {"config.yaml", "manifest.json", "MLmodel", "per_case.csv"} < saved
+    assert any(name.endswith("_panel.png") for name in saved)
 
     run(bundle, "inference", {**tiny_options, "limit": 1})
     folder = root / "runs" / "inference"
