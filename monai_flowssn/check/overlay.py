@@ -51,10 +51,10 @@ def suggest(cases: Sequence[CaseFacts]) -> Options:
     values = sorted({round(value) for case in marked for value in case.values})
     if len(values) < 2:
         raise ValueError(f"the masks hold {values or 'nothing'}; a class and a background are needed.")
-    dims = Counter(len(case.size) for case in cases).most_common(1)[0][0]
-    alike = [case for case in cases if len(case.size) == dims]
-    size = np.median([case.size for case in alike], axis=0)
-    extents = [case.extent for case in alike if case.extent]
+    dims = Counter(map(_dims, cases)).most_common(1)[0][0]
+    alike = [case for case in cases if _dims(case) == dims]
+    size = np.median([case.size[:dims] for case in alike], axis=0)
+    extents = [case.extent[:dims] for case in alike if case.extent]
     wanted = 1.5 * np.quantile(extents, 0.95, axis=0)
     whole = dims == 2 and bool((wanted >= 0.75 * size).all())
     wanted = size if whole else wanted
@@ -69,6 +69,11 @@ def suggest(cases: Sequence[CaseFacts]) -> Options:
         spatial_size=[_fit(each, dims) for each in wanted],
         crops="whole" if whole else "anywhere",
     )
+
+
+def _dims(case: CaseFacts) -> int:
+    """Return 2 for a volume of one slice, which a 2-D network takes, too."""
+    return 2 if case.size[2:] in ((), (1,)) else 3
 
 
 def _fit(wanted: float, dims: int) -> int:

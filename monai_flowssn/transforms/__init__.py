@@ -6,7 +6,7 @@ from monai_flowssn.transforms.crop import CropOnRatersd, RandCropOnRatersd
 from monai_flowssn.transforms.dihedral import RandDihedrald
 from monai_flowssn.transforms.intensity import ScaleOwnRanged
 from monai_flowssn.transforms.inverse import InvertDrawsd, InvertMapsd
-from monai_flowssn.transforms.loading import LoadCased
+from monai_flowssn.transforms.loading import LoadCased, OneSliced
 from monai_flowssn.transforms.panel import SavePaneld, draw_panel
 from monai_flowssn.transforms.point import CropOnPointd, LocatePointd
 from monai_flowssn.transforms.raters import KeepRaterd, PadRatersd
@@ -25,6 +25,7 @@ __all__ = [
     "KeepRaterd",
     "LoadCased",
     "LocatePointd",
+    "OneSliced",
     "PadRatersd",
     "RandCropOnRatersd",
     "RandDihedrald",

@@ -28,6 +28,7 @@ from monai_flowssn.transforms import (
     KeepRaterd,
     LoadCased,
     LocatePointd,
+    OneSliced,
     PadRatersd,
     RandCropOnRatersd,
     ScaleOwnRanged,
@@ -156,7 +157,7 @@ class Data:
             cached = [CenterSpatialCropd(KEYS, room), SpatialPadd(KEYS, spatial_size, mode="edge")]
             window = [RandSpatialCropd(KEYS, spatial_size, random_size=False)]
         return [
-            *self._read(len(spatial_size)),
+            *self._read(len(spatial_size), flat=self._flat(spatial_size)),
             *([] if self.train_rater is None else [KeepRaterd("label", rater=self.train_rater)]),
             *cached,
             *self._batch(spatial_size),
@@ -172,7 +173,7 @@ class Data:
     def evaluation(self, spatial_size: Sequence[int], window: Sequence[int] | None) -> list[Transform]:
         """Return the same, but of the whole image where it is drawn by windows."""
         return [
-            *self._read(len(spatial_size)),
+            *self._read(len(spatial_size), flat=self._flat(spatial_size)),
             *([] if window else [self._fit(spatial_size)]),
             *self._batch(spatial_size),
         ]
@@ -192,16 +193,24 @@ class Data:
         low, high = self.intensity_range
         return ScaleIntensityRanged("image", low, high, -1, 1, clip=True)
 
+    @staticmethod
+    def _flat(spatial_size: Sequence[int]) -> list[Transform]:
+        return [OneSliced(KEYS)] if len(spatial_size) == 2 else []
+
     def _read(
-        self, spatial_dims: int, locate: Sequence[Transform] = (), context: Sequence[Transform] = ()
+        self,
+        spatial_dims: int,
+        locate: Sequence[Transform] = (),
+        context: Sequence[Transform] = (),
+        flat: Sequence[Transform] = (),
     ) -> list[Transform]:
         check = CheckCased(
             num_classes=self.num_classes, class_values=self.class_values, intensity_range=self.intensity_range
         )
         load, scale = LoadCased(series=self.series), self.scaling(spatial_dims)
         if self.intensity_range is None:
-            return [load, *locate, check, *self.geometry, *context, scale]
-        return [load, *locate, check, scale, *self.geometry]
+            return [load, *flat, *locate, check, *self.geometry, *context, scale]
+        return [load, *flat, *locate, check, scale, *self.geometry]
 
     def _fit(self, spatial_size: Sequence[int]) -> Transform:
         if self.crops == "whole":

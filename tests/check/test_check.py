@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import yaml
+from monai.transforms import Compose
 from PIL import Image
 
 from monai_flowssn.check import describe, entries, leaks, read, suggest, summary
 from monai_flowssn.cli import main
+from monai_flowssn.data import datalist
+from monai_flowssn.workflows import Data
 
 
 def save(path: Path, array: np.ndarray) -> str:
@@ -185,3 +189,32 @@ def test_what_differs_between_cases_is_a_fault(tmp_path: Path, capsys: pytest.Ca
     told = capsys.readouterr().out
     assert "images have 1 (1 cases), 3 (1 cases) channels; all need as many" in told
     assert "the masks hold [0]; a class and a background are needed" in told
+
+
+def test_volumes_of_one_slice_are_images(tmp_path: Path) -> None:
+    generator, cases = np.random.default_rng(0), []
+    for i in range(3):
+        arrays = {"image": generator.normal(size=(96, 80, 1)), "a": np.zeros((96, 80, 1)), "b": np.zeros((96, 80, 1))}
+        for mask in (arrays["a"], arrays["b"]):
+            mask[20:40, 30:50] = 1
+        for name, array in arrays.items():
+            image = nibabel.Nifti1Image(array.astype(np.float32), np.diag([0.5, 0.5, 3, 1]))
+            nibabel.save(image, tmp_path / f"{name}{i}.nii.gz")
+        cases.append({"image": f"image{i}.nii.gz", "label": [f"a{i}.nii.gz", f"b{i}.nii.gz"], "patient": str(i)})
+    write(tmp_path, {"training": cases})
+    options = suggest([describe(entry, read(entry)) for entry in entries(tmp_path / "datalist.json")])
+    assert (options.spatial_dims, options.spatial_size) == (2, [64, 64])
+    data = Data(
+        name="own",
+        cases=partial(datalist, tmp_path / "datalist.json"),
+        channels=1,
+        num_classes=2,
+        raters=2,
+        intensity_range=[-3, 3],
+        crops="anywhere",
+    )
+    items = data.items("train")
+    (case,) = Compose(data.validation([64, 64]))(items[0])["label"][None]
+    assert case.shape == (2, 64, 64)
+    assert case.pixdim[:2].tolist() == [0.5, 0.5]
+    assert case[0].sum() == 400
