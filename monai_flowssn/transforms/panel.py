@@ -20,6 +20,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
 from monai_flowssn.files import written_whole
+from monai_flowssn.transforms.point import voxel_of
 from monai_flowssn.transforms.summary import case_file, case_name
 from monai_flowssn.transforms.writer import CaseWriter
 
@@ -59,7 +60,7 @@ def _plain(values: torch.Tensor) -> torch.Tensor:
 
 
 class SavePaneld(CaseWriter):
-    """Writes `<case>_panel.png`; see :func:`draw_panel`.
+    """Writes `<case>_panel.png`; see :func:`draw_panel`. A volume with a point shows the slice of the point.
 
     Image, raters and maps must have one geometry: before `Invertd`, or after one of all of them.
 
@@ -91,7 +92,12 @@ class SavePaneld(CaseWriter):
         maps = {name: turn(data[name])[0] for name in names}
         label = data.get(self.label_key)  # MONAI's evaluator gives None to a case without one
         raters = None if label is None else turn(label)[0]
-        figure = draw_panel(shown, **maps, raters=raters, title=case, pixel_aspect=aspect)
+        at = None
+        if "place" in data and image.ndim == 4:
+            mark = torch.zeros(1, *image.shape[1:], dtype=torch.bool)
+            mark[(0, *voxel_of(data["place"], image))] = True
+            at = int(turn(mark)[0].nonzero()[-1].item())
+        figure = draw_panel(shown, **maps, raters=raters, title=case, pixel_aspect=aspect, at=at)
         with written_whole(case_file(self.output_dir, case, "panel.png")) as path:
             figure.savefig(path, dpi=200)
         return dict(data)
@@ -109,12 +115,13 @@ def draw_panel(
     raters: np.ndarray | None = None,
     title: str = "",
     pixel_aspect: float = 1.0,
+    at: int | None = None,
 ) -> Figure:
     """Draw the panel of one case.
 
     First the image, then up to four annotated raters and as many of the first draws as fill the rows, as outlines in
     the colour of the class; below them the mean probability of the foreground, the outline of the segmentation, and the
-    entropies on one scale from 0 to log K. In 3-D it shows the slice of the last axis with the most foreground.
+    entropies on one scale from 0 to log K. In 3-D it shows one slice of the last axis.
 
     Args:
         image: (C, *S), shown in colour if it is 2-D with three channels; else its first channel is shown.
@@ -127,6 +134,7 @@ def draw_panel(
         raters: label maps (R, *S), -1 everywhere for a rater without annotation.
         title: name of the case.
         pixel_aspect: height of a pixel over its width.
+        at: the slice of a volume; by default the one with the most foreground.
 
     Returns:
         The figure, drawn without matplotlib's global state, so that it needs no display and never has to be closed.
@@ -143,7 +151,7 @@ def draw_panel(
     }
     subtitle = f"{len(draws)} draw{'s' if len(draws) != 1 else ''}"
     if draws.ndim == 4:
-        z = _fullest_slice(draws, maps["raters"])
+        z = _fullest_slice(draws, maps["raters"]) if at is None else at
         subtitle += f", slice {z + 1} of {draws.shape[-1]}"
         maps = {name: values[..., z] for name, values in maps.items()}
     num_classes = len(mean) + 1

@@ -17,7 +17,7 @@ from monai_flowssn.data.cases import case_title
 from monai_flowssn.data.geometry import whole_affine
 from monai_flowssn.transforms.crop import CropOnRatersd
 
-__all__ = ["CropOnPointd", "LocatePointd", "seen_window"]
+__all__ = ["CropOnPointd", "LocatePointd", "seen_window", "voxel_of"]
 
 
 class LocatePointd(Transform):
@@ -92,10 +92,15 @@ class CropOnPointd(CropOnRatersd):
         return super().inverse(item) if cut else item
 
     def first_corner(self, item: Mapping[Hashable, Any], like: MetaTensor, window: Sequence[int]) -> list[int]:
-        affine = whole_affine(like.affine)
-        centre = np.linalg.solve(affine[:3, :3], item["place"] - affine[:3, 3])
-        starts = (round(float(c)) - w // 2 for c, w in zip(centre, window))
+        starts = (voxel - w // 2 for voxel, w in zip(voxel_of(item["place"], like), window))
         return [min(max(start, 0), s - w) for start, w, s in zip(starts, window, like.shape[1:])]
+
+
+def voxel_of(place: np.ndarray | torch.Tensor, image: MetaTensor) -> list[int]:
+    """Return the indices of a place in mm (3,) in an image (C, *S), the nearest voxel of each axis."""
+    affine = whole_affine(image.affine)
+    centre = np.linalg.solve(affine[:3, :3], np.asarray(place) - affine[:3, 3])
+    return [round(float(c)) for c in centre[: image.ndim - 1]]
 
 
 def seen_window(image: MetaTensor, file_affine: np.ndarray) -> list[list[int]]:

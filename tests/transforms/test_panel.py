@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from monai.data import MetaTensor
+from monai.utils.enums import MetaKeys
 from PIL import Image
 
+from monai_flowssn.transforms import panel
 from monai_flowssn.transforms.panel import SavePaneld, draw_panel, upright
 from monai_flowssn.transforms.uncertainty import DrawsToMapsd
 
@@ -76,6 +79,16 @@ def test_slice_with_most_foreground_is_shown():
     data["label"] = np.zeros((1, 12, 12, 7), dtype=np.uint8)
     data["label"][0, :, :, 1] = 1
     assert panel_of(data).get_suptitle() == "p1  (2 draws, slice 2 of 7)"
+
+
+def test_a_clicked_volume_shows_the_slice_of_the_click(tmp_path, monkeypatch):
+    data, shown = case_of((12, 12, 7), num_draws=2), []
+    affine = torch.tensor([[0.0, 2, 0, 5], [0, 0, 3, 0], [1, 0, 0, -4], [0, 0, 0, 1]]).double()
+    data["image"] = MetaTensor(data["image"], affine=affine, meta={MetaKeys.ORIGINAL_AFFINE: affine})
+    data["place"] = torch.tensor([5 + 2 * 7.0, 3 * 2.0, -4 + 3.0])  # of the voxel [3, 7, 2]
+    monkeypatch.setattr(panel, "draw_panel", lambda *_, at, **__: shown.append(at) or Figure())
+    SavePaneld(tmp_path)(data)
+    assert shown == [3]  # shown from above, so along the first axis of the file
 
 
 def test_uncertainties_share_one_scale_up_to_log_k():
