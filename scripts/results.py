@@ -41,8 +41,8 @@ is.
 
 {top}
 `GED_u` is the squared generalised energy distance without a draw's distance to itself (below: better), `HM-IoU` the IoU with
-every draw matched to a rater (Hungarian), `Dice` that of the segmentation with the strict majority on slices where a rater or a
-draw marked something. Foreground only; two empty masks have IoU 1. *Finished* methods trained the last part of the budget on the
+every draw matched to a rater (Hungarian), `Dice` that of the segmentation with the strict majority on slices that some
+radiologist marked. Foreground only; two empty masks have IoU 1. *Finished* methods trained the last part of the budget on the
 kernel score, which is GED's own distance: so read their other columns too. Seconds are of one core, bfloat16, for 100 draws of
 a 128x128 image. Brackets: 95 % bootstrap intervals over patients{seeds}.
 
