@@ -100,7 +100,7 @@ def claim_rows(claims: dict[str, Any], runs: dict[str, Run]) -> list[str]:
             cells = [claim["paper"], claim["claim"], trial["how"]]
             first, second = (runs.get(trial.get(key, "")) for key in ("run", "to"))
             if first is None or second is None:
-                cells += ["-", trial.get("verdict", "not tried yet")]
+                cells += [trial.get("here", "-"), trial.get("verdict", "not tried yet")]
             elif reason := other_cases(first, second):
                 raise SystemExit(f"{first.name} and {second.name} have other cases: {reason}.")
             else:

@@ -40,9 +40,10 @@ Written by `scripts/effective_rank.py`.
 standard normal, f the logistic function and s the deviation of the difference of its logits. Its part of Hermite degree k, with
 the share c_k of the variance, spreads over about r^k / k! directions, so for enough pixels the effective rank grows as r to the
 power sum_k k c_k = s^2 E[f'(s z)^2] / Var f(s z). By the Gaussian Poincare inequality this is 1 for linear f and above 1 for
-every other: *limit* in the table, to which the slopes rise from 256 to 4,096 pixels. Where r nears the number of pixels the
-curve bends, for that number is the largest rank there is: sublinear growth is seen there, and it is the bound by the pixels. So
-the statement holds for r of the order of the pixels, and not for the ranks that an SSN has (10 for 16,384).
+every other: *limit* in the table, to which the slopes rise from 256 to 4,096 pixels (std 1: 1.06 of 1.08). The curve bends
+where the r^k / k! directions come near the number of pixels, the sooner the nearer the probabilities are to 0 and 1: the
+sublinear growth that is seen there is the bound by the pixels. Before it, at the ranks that an SSN has (10, for 4,096 pixels
+and more), doubling r more than doubles the effective rank.
 
 ![Effective rank against r](effective_rank.png)
 """

@@ -233,7 +233,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.whole:
         out = arguments.run.resolve() / "runs" / "whole"
-        overlay = ROOT / "configs" / "data" / "lidc_128.yaml"
+        overlay = ROOT / "configs" / "protocols" / "lidc_128.yaml"
         evaluate(arguments.run.resolve(), arguments.bundle.resolve(), out, overlay, dataset_dir=arguments.dataset_dir)
         write_cases(out / "per_case.csv", arguments.results / "whole" / f"{arguments.name or arguments.run.name}.csv")
     elif not arguments.cards:

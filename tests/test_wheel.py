@@ -75,9 +75,9 @@ def test_it_carries_bundles_and_configs(environment: Path) -> None:
         assert files(packages(environment) / "monai_flowssn" / name) == files(ROOT / name)
 
 
-def test_it_carries_the_page_for_browsers(installed: Path) -> None:
+def test_it_carries_the_page_for_browsers(environment: Path) -> None:
     for name in ("page.html", "page.js"):
-        assert (installed / "monai_flowssn" / "label" / name).is_file()
+        assert (packages(environment) / "monai_flowssn" / "label" / name).is_file()
 
 
 def files(folder: Path) -> set[Path]:
