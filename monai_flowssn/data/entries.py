@@ -14,7 +14,7 @@ from typing import Any
 
 from monai_flowssn.data.cases import safe_name
 
-__all__ = ["LISTS", "Entry", "case_of", "check_leaks", "load_lists", "patient_of"]
+__all__ = ["LISTS", "Entry", "annotated", "case_of", "check_leaks", "load_lists", "patient_of"]
 
 LISTS = {"train": "training", "val": "validation", "test": "test"}
 KEYS = ("image", "label", "patient", "case", "fold")
@@ -85,7 +85,7 @@ def check_leaks(lists: Mapping[str, Sequence[Entry]], path: Path, *, dealt: bool
     homes: dict[str, set[str]] = defaultdict(set)
     for name, entries in lists.items():
         for entry in entries:
-            homes[patient_of(entry, path)].add(name if entry.get("label") else f"{name} (without masks)")
+            homes[patient_of(entry, path)].add(name if annotated(entry) else f"{name} (without masks)")
     for patient, names in homes.items():
         scored = {name for name in names if not name.endswith("(without masks)")}
         if len(scored) > 1:
@@ -95,6 +95,12 @@ def check_leaks(lists: Mapping[str, Sequence[Entry]], path: Path, *, dealt: bool
             )
         if scored and len(names) > 1:
             warnings.warn(f"{path}: patient '{patient}' is in {' and '.join(sorted(names))}.", stacklevel=4)
+
+
+def annotated(entry: Entry) -> bool:
+    """Say whether some rater annotated an entry: null, [] and [null, null] are none."""
+    label = entry.get("label")
+    return any(label) if isinstance(label, list) else bool(label)
 
 
 def patient_of(entry: Entry, path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_flowssn.data.cases import Case, check_cases, pick_evenly
-from monai_flowssn.data.entries import LISTS, Entry, case_of, check_leaks, load_lists, patient_of
+from monai_flowssn.data.entries import LISTS, Entry, annotated, case_of, check_leaks, load_lists, patient_of
 from monai_flowssn.data.reading import load_case
 from monai_flowssn.data.splits import Split, rotate_folds
 
@@ -91,7 +91,7 @@ def _select(lists: dict[str, list[Entry]], part: Split, fold: int, path: Path) -
 
 
 def _deal_all(lists: dict[str, list[Entry]], part: Split, path: Path) -> list[Entry]:
-    labelled = [entry for entries in lists.values() for entry in entries if entry.get("label")]
+    labelled = [entry for entries in lists.values() for entry in entries if annotated(entry)]
     kept = part.patients([patient_of(entry, path) for entry in labelled])
     return [entry for entry in labelled if patient_of(entry, path) in kept]
 
@@ -127,7 +127,7 @@ def _items(entries: list[Entry], path: Path, split: str, *, skip: bool) -> Itera
 def _item(entry: Entry, path: Path, split: str, *, decode: bool) -> Case:
     case = case_of(entry, path)
     item: Case = {"image": _existing(entry["image"], path, case), "patient": patient_of(entry, path), "case": case}
-    if "label" in entry or split != "test":
+    if annotated(entry) or split != "test":
         item["label"] = _raters(entry, path, case)
     if decode:
         load_case(item)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from monai.transforms import (
 )
 from monai.utils import ensure_tuple
 
+from monai_flowssn.data.cases import case_title
 from monai_flowssn.data.dicom import CHOICES as SERIES
 from monai_flowssn.options import check_option
 from monai_flowssn.transforms import (
@@ -125,6 +127,25 @@ class Data:
         else:
             cases = [{"image": str(each), "patient": str(each)} for each in ensure_tuple(image)]
         return cases if point is None else [{**case, "point": point} for case in cases]
+
+    def annotated(self, split: str, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the cases of ``split`` that some rater annotated; a warning counts and names the others, which score nothing.
+
+        Args:
+            split: as of :meth:`items`, and limit, which counts both.
+            limit: None for all.
+
+        Raises:
+            ValueError: if no case is annotated.
+        """
+        cases = self.items(split, limit)
+        bare = [case_title(case) for case in cases if case.get("label") is None]
+        if bare:
+            told = f"{len(bare)} of {len(cases)} cases of {split} have no masks ({', '.join(bare[:5])})"
+            if len(bare) == len(cases):
+                raise ValueError(f"{told}; there is nothing to compare draws with: give masks under 'label'.")
+            warnings.warn(f"{told} and are left out.", stacklevel=2)
+        return [case for case in cases if case.get("label") is not None]
 
     @property
     def fold_dir(self) -> str:

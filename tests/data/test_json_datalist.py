@@ -151,6 +151,9 @@ def test_inference_cases_need_no_label(tmp_path):
     del entries[0]["label"], entries[1]["label"]
     path = write_json(tmp_path, {"training": entries[:1], "validation": [], "test": entries[1:]})
     assert "label" not in datalist(path, "test")[0]
+    entries[1]["label"] = [None, None]
+    path = write_json(tmp_path, {"training": entries[:1], "validation": [], "test": entries[1:]})
+    assert "label" not in datalist(path, "test")[0]
     with pytest.raises(ValueError, match="no rater's mask"):
         datalist(path, "train")
 

@@ -128,3 +128,15 @@ def test_slices_of_a_volume_have_each_their_own_range_for_a_2d_network():
         scaled = ScaleOwnRanged("image", spatial_dims=dims)({"image": volume})["image"]
         torch.testing.assert_close(scaled.amax((0, 1, 2)), torch.tensor(highest))
         torch.testing.assert_close(scaled.amin((0, 1, 2)), torch.tensor([-1.0, -1.0]))
+
+
+def test_cases_without_masks_are_left_out_of_an_evaluation_and_counted():
+    made = [
+        {"image": torch.zeros(1, 4, 4), "label": None if i == 1 else torch.zeros(1, 4, 4), "case": f"c{i}"}
+        for i in range(3)
+    ]
+    with pytest.warns(UserWarning, match="1 of 3 cases of test have no masks .*c1.* and are left out"):
+        kept = data(cases=lambda **_: made).annotated("test")
+    assert [case["case"] for case in kept] == ["c0", "c2"]
+    with pytest.raises(ValueError, match="1 of 1 cases of test have no masks .*nothing to compare draws with"):
+        data(cases=lambda **_: made[1:2]).annotated("test")
