@@ -22,6 +22,7 @@ from monai.transforms import CenterSpatialCrop
 from monai_flowssn.data import lidc
 from monai_flowssn.metrics import compute_diversity, compute_ged
 from monai_flowssn.reports.grid import Grid, interval, number, render
+from monai_flowssn.reports.report import beside_published
 from monai_flowssn.reports.runs import Run, other_cases, read_table
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -54,6 +55,7 @@ a 128x128 image. Brackets: 95 % bootstrap intervals over patients{seeds}.
 <!-- notes -->{notes}<!-- end of notes -->
 
 {differences}
+{whole}
 {wide}
 {trainings}
 Earlier trainings, of 21 minutes on two cores with a constant learning rate, and what was learnt from them:
@@ -146,6 +148,20 @@ def training_table(rows: list[Row]) -> Grid:
     keys = ("run", "seed", "cpu_seconds", "steps", "commit")
     lines = [[str(one[key])[:40] for key in keys] for row in rows for one in row.facts]
     return Grid("Trainings", list(keys), [[*line[:-1], f"`{line[-1][:9]}`"] for line in lines])
+
+
+def whole_table(folder: Path) -> str:
+    """Return the runs that were scored on whole 128x128 masks (record_run.py --whole) beside published numbers."""
+    runs = [Run(path.stem, (read_table(path, path.stem),)) for path in sorted(folder.glob("*.csv"))]
+    if not runs:
+        return ""
+    grid = beside_published(runs, "lidc")
+    cases, patients = len(runs[0].cases), len(set(runs[0].patients))
+    about = (
+        f"All {cases} test slices of {patients} patients, scored on the whole 128x128 masks; these models draw the 64x64 centre "
+        "and put background around it (0.9 % of the masks leave it)."
+    )
+    return render([grid._replace(title="On 128x128, beside published numbers", notes=(about, *grid.notes))], "markdown")
 
 
 def references(dataset_dir: str, cases: int, size: int) -> dict[str, float]:
@@ -244,6 +260,7 @@ def main() -> None:
         **refs,
         notes=kept_notes(page),
         differences=render([difference_table(rows, method) for method in shown], "markdown"),
+        whole=whole_table(arguments.results / "whole"),
         wide=render([wide_table(rows, n) for n in (16, 100)], "markdown"),
         trainings=render([training_table(rows)], "markdown"),
     )

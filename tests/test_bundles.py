@@ -341,5 +341,5 @@ def test_what_monai_names_can_be_changed(name: str, value: object, tiny_options:
         "train::optimizer::lr": lambda: trainer.optimizer.param_groups[0]["initial_lr"],
         "validate::key_metric": lambda: content("validate::evaluator").state.key_metric_name,
     }
-    expected = {"train::handlers": 1, "train::preprocessing::transforms": 6, "train::dataset::data": 2}
+    expected = {"train::handlers": 1, "train::preprocessing::transforms": 7, "train::dataset::data": 2}
     assert found[name]() == {**expected, "validate::key_metric": "mine"}.get(name, value)

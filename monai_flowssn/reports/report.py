@@ -43,7 +43,7 @@ def report(runs: Sequence[Run], *, published: str | None = None, form: str = "ma
         grids.append(gain)
     if published is not None:
         check_option("published", published, list(PUBLISHED))
-        grids.append(_published(runs, published))
+        grids.append(beside_published(runs, published))
     return render(grids, form)
 
 
@@ -159,7 +159,13 @@ def gain_of_draws(runs: Sequence[Run]) -> Grid:
     return Grid("What of a gain with more draws is the estimator's", header, rows, (note,))
 
 
-def _published(runs: Sequence[Run], name: str) -> Grid:
+def beside_published(runs: Sequence[Run], name: str) -> Grid:
+    """Return published rows, and below them those of runs under the same conventions, as far as they have them.
+
+    Args:
+        runs: ours.
+        name: a key of :data:`~monai_flowssn.reports.PUBLISHED`.
+    """
     about, published = PUBLISHED[name]
     keys = list(dict.fromkeys(key for row in published for key in row.values))
     rows, notes = [], [about]
