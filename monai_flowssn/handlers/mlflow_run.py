@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import ignite.distributed as idist
 import torch
@@ -22,6 +21,7 @@ from monai.engines import Evaluator
 from monai.utils import ensure_tuple, is_scalar
 
 from . import mlflow_links as links
+from .mlflow_database import sqlite_folder, try_once
 from .run_facts import calling_config, file_hash, run_facts, to_yaml
 from .sigterm import catch_sigterm, release_sigterm
 
@@ -196,8 +196,8 @@ class MLflowRunHandler:
         from mlflow import MlflowClient  # slow to import, and not needed by processes that do not log
 
         self._logged = {}
-        folder = _sqlite_folder(self.tracking_uri)
-        _try_once(str(self.tracking_uri))
+        folder = sqlite_folder(self.tracking_uri)
+        try_once(str(self.tracking_uri))
         # MLflow's first use of a database sets it up, and runs that do so at the same time break each other's work.
         with contextlib.nullcontext() if folder is None else FileLock(folder / ".mlflow.lock", timeout=120):
             self._client = MlflowClient(tracking_uri=self.tracking_uri)
@@ -244,7 +244,7 @@ class MLflowRunHandler:
         return run_id
 
     def _experiment_id(self) -> str:
-        folder = _sqlite_folder(self.tracking_uri)
+        folder = sqlite_folder(self.tracking_uri)
         location = None if folder is None else (folder / "mlruns").as_uri()  # a database holds no files
         experiment = self._client.get_experiment_by_name(self.experiment_name)
         if experiment is None:
@@ -324,35 +324,6 @@ class MLflowRunHandler:
         self._orphan.detach()
         self._orphan = None
         release_sigterm()
-
-
-def sqlite_uri(path: Path) -> str:
-    """Return the address of a SQLite file, whatever its folders are called."""
-    return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
-
-
-def _sqlite_folder(uri: str | None) -> Path | None:
-    if uri is None or not uri.startswith("sqlite:///"):
-        return None
-    path, _, options = uri.removeprefix("sqlite:///").partition("?")
-    if "/" in options:
-        raise ValueError("the ? in the name of a folder ends its path; write %3F for it")
-    folder = Path(unquote(path)).resolve().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _try_once(uri: str) -> None:
-    """Open a database, which MLflow itself tries for two minutes; an error is the caller's."""
-    from mlflow.store.db.db_types import DATABASE_ENGINES
-    from sqlalchemy import create_engine, inspect
-
-    if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
-        engine = create_engine(uri)
-        try:
-            inspect(engine).get_table_names()
-        finally:
-            engine.dispose()
 
 
 def _losses(output: Mapping[str, Any]) -> dict[str, Any]:

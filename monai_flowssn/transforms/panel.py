@@ -158,8 +158,9 @@ def draw_panel(
     cells = [*_hypotheses(maps, num_classes), *_maps(maps, num_classes)]
     height = draws.shape[1] * pixel_aspect / draws.shape[2]
     figure = _draw_cells(cells, height=height, pixel_aspect=pixel_aspect, legend=num_classes > 2)
-    name = f"{title}  ({subtitle})" if title else subtitle
-    figure.suptitle(name, fontsize=9, y=1 - 0.1 / figure.get_figheight(), va="top")
+    figure.suptitle(
+        f"{title}  ({subtitle})" if title else subtitle, fontsize=9, y=1 - 0.1 / figure.get_figheight(), va="top"
+    )
     if num_classes > 2:
         lines = [Line2D([], [], color=_colour(k), label=f"class {k}") for k in range(1, num_classes)]
         figure.legend(handles=lines, loc="lower center", ncols=8, fontsize=7, facecolor="0.35", labelcolor="w")

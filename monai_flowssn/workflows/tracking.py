@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from monai_flowssn.data import write_manifest
 from monai_flowssn.files import hold
 from monai_flowssn.handlers import MLflowRunHandler
-from monai_flowssn.handlers.mlflow_run import sqlite_uri
+from monai_flowssn.handlers.mlflow_database import sqlite_uri
 from monai_flowssn.handlers.run_facts import calling_config
 from monai_flowssn.handlers.trained_options import check_trained_options
 from monai_flowssn.options import unread_ids
