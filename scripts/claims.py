@@ -72,8 +72,8 @@ def workflow(name: str, config: Path, overlays: list[str], options: dict[str, An
 
 
 def read(claims: dict[str, Any]) -> dict[str, Run]:
-    """Return all runs that are there, the folds of each as one table, and the rows of the results."""
-    found = {row.run.name: row.run for row in read_rows(DOCS / "results")}
+    """Return the runs that are there, the folds of each as one table."""
+    found = {}
     for name, spec in claims["runs"].items():
         tables = []
         for seed in spec.get("seeds", [0]):
@@ -134,8 +134,8 @@ def main() -> None:
                 str(Path(data[spec["data"]]).resolve()),
                 arguments.out.resolve(),
             )
-    runs = read(claims)
     rows = [row.run for row in read_rows(DOCS / "results")]
+    runs = {run.name: run for run in rows} | read(claims)
     text = TEXT.format(
         claims="\n".join(claim_rows(claims, runs)),
         gain=render([gain_of_draws(rows)], "markdown"),

@@ -161,12 +161,13 @@ def draw_panel(
     figure.suptitle(
         f"{title}  ({subtitle})" if title else subtitle, fontsize=9, y=1 - 0.1 / figure.get_figheight(), va="top"
     )
-    if num_classes > 2:
-        _add_legend(figure, num_classes)
+    _add_legend(figure, num_classes)
     return figure
 
 
 def _add_legend(figure: Figure, num_classes: int) -> None:
+    if num_classes == 2:
+        return  # one colour says all
     lines = [Line2D([], [], color=_colour(k), label=f"class {k}") for k in range(1, num_classes)]
     figure.legend(handles=lines, loc="lower center", ncols=8, fontsize=7, facecolor="0.35", labelcolor="w")
 
